@@ -33,18 +33,30 @@ class Action(ApiModel):
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
     ]
-    cooldown: Annotated[Duration, Field(description="Least time between two of these actions. Default: `24h`.")] = Duration("24h")
-    budget: Annotated[Budget, Field(description="How many of these actions are allowed in a period. Default: 4 in 168h.")] = Budget()
+    cooldown: Annotated[Duration, Field(description="Least time between two of these actions. Default: `24h`.")] = (
+        Duration("24h")
+    )
+    budget: Annotated[
+        Budget, Field(description="How many of these actions are allowed in a period. Default: 4 in 168h.")
+    ] = Budget()
     max_attempts: Annotated[
         int,
-        Field(ge=1, le=100, description="Actions in a row without a promoted version before the monitor stops and says so. Default: 3."),
+        Field(
+            ge=1,
+            le=100,
+            description="Actions in a row without a promoted version before the monitor stops and says so. Default: 3.",
+        ),
     ] = 3
     training_ref: Annotated[
         NameRef | None,
         Field(description="The ModelTraining to run. Default: the one that the deployment follows."),
     ] = None
     cel: ClassVar = (
-        Rule("self.type == 'Retrain' || !has(self.trainingRef)", "remove trainingRef: a Rollback runs no training", ".trainingRef"),
+        Rule(
+            "self.type == 'Retrain' || !has(self.trainingRef)",
+            "remove trainingRef: a Rollback runs no training",
+            ".trainingRef",
+        ),
     )
 
 
@@ -52,11 +64,23 @@ class DriftMonitorSpec(ApiModel):
     """What is watched, and what is done about it."""
 
     deployment_ref: Annotated[NameRef, Field(description="The ModelDeployment that is watched.")]
-    window: Annotated[Duration, Field(description="Length of the windows that are judged. Default: `1h`. Example: `15m`.")] = Duration("1h")
+    window: Annotated[
+        Duration, Field(description="Length of the windows that are judged. Default: `1h`. Example: `15m`.")
+    ] = Duration("1h")
     interval: Annotated[Duration, Field(description="How often the pods are read. Default: `30s`.")] = Duration("30s")
-    min_rows: Annotated[int, Field(ge=50, le=100000000, description="A window with fewer rows is no evidence. Default: 200.")] = 200
-    min_labels: Annotated[int, Field(ge=50, le=100000000, description="A window with fewer labels says nothing of quality. Default: 100.")] = 100
-    actions: Annotated[tuple[Action, ...], Field(max_length=8, description="What is done when something is found. Default: nothing but conditions and Events.")] = ()
+    min_rows: Annotated[
+        int, Field(ge=50, le=100000000, description="A window with fewer rows is no evidence. Default: 200.")
+    ] = 200
+    min_labels: Annotated[
+        int, Field(ge=50, le=100000000, description="A window with fewer labels says nothing of quality. Default: 100.")
+    ] = 100
+    actions: Annotated[
+        tuple[Action, ...],
+        Field(
+            max_length=8,
+            description="What is done when something is found. Default: nothing but conditions and Events.",
+        ),
+    ] = ()
     suspend: Annotated[bool, Field(description="Nothing is read or done while true. Default: false.")] = False
     cel: ClassVar = (
         Rule(
@@ -118,7 +142,10 @@ class DriftMonitorStatus(ApiModel):
     detectors: Annotated[tuple[DetectorStatus, ...], Field(max_length=8)] = ()
     state: Annotated[
         dict[str, Any],
-        Field(description="Streaks that the next window continues.", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+        Field(
+            description="Streaks that the next window continues.",
+            json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        ),
     ] = {}
     actions: Annotated[tuple[ActionStatus, ...], Field(max_length=20, description="Newest first.")] = ()
     conditions: Conditions = ()

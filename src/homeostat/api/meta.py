@@ -96,7 +96,9 @@ class Trigger(ApiModel):
         Field(description="What started the run. Example: `Drift`."),
     ]
     reason: Annotated[Text, Field(description="One sentence that explains the trigger, with numbers.")] = ""
-    source: Annotated[Text, Field(description="The object and window that asked, for example a monitor's request id.")] = ""
+    source: Annotated[
+        Text, Field(description="The object and window that asked, for example a monitor's request id.")
+    ] = ""
     time: Annotated[Instant | None, Field(description="When it was asked for, RFC 3339.")] = None
 
 
@@ -126,5 +128,10 @@ class ResourceAmounts(ApiModel):
 class Resources(ApiModel):
     """Requests and limits of the container that does the work."""
 
-    requests: Annotated[ResourceAmounts | None, Field(description="What the scheduler reserves. Default: see the docs of the kind.")] = None
-    limits: Annotated[ResourceAmounts | None, Field(description="What the container may use at most. Default: no CPU limit, memory as requested.")] = None
+    requests: Annotated[
+        ResourceAmounts | None, Field(description="What the scheduler reserves. Default: see the docs of the kind.")
+    ] = None
+    limits: Annotated[
+        ResourceAmounts | None,
+        Field(description="What the container may use at most. Default: no CPU limit, memory as requested."),
+    ] = None

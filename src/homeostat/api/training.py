@@ -72,7 +72,11 @@ class Split(ApiModel):
 
     column: Annotated[
         str | None,
-        Field(min_length=1, max_length=256, description="Orders the rows; the last ones are held out. Default: random by seed."),
+        Field(
+            min_length=1,
+            max_length=256,
+            description="Orders the rows; the last ones are held out. Default: random by seed.",
+        ),
     ] = None
     fraction: Annotated[float, Field(gt=0, lt=1, description="Share of the rows that is held out. Default: 0.2.")] = 0.2
 
@@ -98,7 +102,10 @@ class Gate(ApiModel):
         ),
     ] = None
     cel: ClassVar = (
-        Rule("has(self.min) || has(self.max) || has(self.maxRegression)", "give the gate a bound: min, max or maxRegression"),
+        Rule(
+            "has(self.min) || has(self.max) || has(self.maxRegression)",
+            "give the gate a bound: min, max or maxRegression",
+        ),
         Rule("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not exceed max", ".min"),
     )
 
@@ -116,28 +123,48 @@ class ModelTrainingSpec(ApiModel):
 
     trainer: Annotated[Trainer, Field(description="How the model is trained.")]
     data: Annotated[Data, Field(description="What it is trained and judged on.")]
-    split: Annotated[Split | None, Field(description="How held-out rows are chosen when `data.test` is not given.")] = None
+    split: Annotated[Split | None, Field(description="How held-out rows are chosen when `data.test` is not given.")] = (
+        None
+    )
     gates: Annotated[
         tuple[Gate, ...],
         Field(max_length=20, description="What must hold before the result becomes a version. Default: none."),
     ] = ()
     schedule: Annotated[
         str | None,
-        Field(min_length=9, max_length=100, description="Cron expression in `timeZone` for regular runs. Default: none. Example: `0 3 * * 1`."),
+        Field(
+            min_length=9,
+            max_length=100,
+            description="Cron expression in `timeZone` for regular runs. Default: none. Example: `0 3 * * 1`.",
+        ),
     ] = None
     time_zone: Annotated[
-        str, Field(min_length=1, max_length=64, description="IANA time zone of `schedule`. Default: `UTC`. Example: `Europe/Berlin`.")
+        str,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="IANA time zone of `schedule`. Default: `UTC`. Example: `Europe/Berlin`.",
+        ),
     ] = "UTC"
     suspend: Annotated[bool, Field(description="No new run is started while true. Default: false.")] = False
     retry_limit: Annotated[
-        int, Field(ge=0, le=10, description="How often a run that failed for a passing reason is tried again. Default: 2.")
+        int,
+        Field(ge=0, le=10, description="How often a run that failed for a passing reason is tried again. Default: 2."),
     ] = 2
-    deadline: Annotated[Duration, Field(description="A run that takes longer is ended. Default: `4h`. Example: `30m`.")] = Duration("4h")
+    deadline: Annotated[
+        Duration, Field(description="A run that takes longer is ended. Default: `4h`. Example: `30m`.")
+    ] = Duration("4h")
     seed: Annotated[int, Field(ge=0, le=2147483647, description="Seed of split and estimator. Default: 0.")] = 0
-    resources: Annotated[Resources | None, Field(description="CPU and memory of the training step. Default: requests of 250m and 512Mi.")] = None
+    resources: Annotated[
+        Resources | None, Field(description="CPU and memory of the training step. Default: requests of 250m and 512Mi.")
+    ] = None
     versions: Annotated[VersionsPolicy, Field(description="How many versions are kept.")] = VersionsPolicy()
     cel: ClassVar = (
-        Rule("!has(self.split) || !has(self.data.test)", "remove spec.split: held-out rows already come from data.test", ".split"),
+        Rule(
+            "!has(self.split) || !has(self.data.test)",
+            "remove spec.split: held-out rows already come from data.test",
+            ".split",
+        ),
         Rule("!has(self.timeZone) || has(self.schedule)", "set spec.schedule, or remove spec.timeZone", ".timeZone"),
     )
 

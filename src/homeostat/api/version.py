@@ -12,7 +12,10 @@ from homeostat.api.training import Metrics
 class Artifact(ApiModel):
     """The bundle that holds the model."""
 
-    uri: Annotated[Uri, Field(description="Address of the bundle, pinned by digest. Example: `oci://registry/ml/flights@sha256:…`.")]
+    uri: Annotated[
+        Uri,
+        Field(description="Address of the bundle, pinned by digest. Example: `oci://registry/ml/flights@sha256:…`."),
+    ]
     digest: Annotated[Digest, Field(description="SHA-256 of `model.onnx`: the identity of the model.")]
     format: Annotated[Literal["ONNX"], Field(description="File format of the model. Always `ONNX`.")] = "ONNX"
     size_bytes: Annotated[int | None, Field(ge=0, description="Size of `model.onnx` in bytes.")] = None
@@ -53,7 +56,9 @@ class GateResult(ApiModel):
 class ModelVersionSpec(ApiModel):
     """One immutable version of a model. Made by a ModelTraining, or declared to bring a model from elsewhere."""
 
-    number: Annotated[int, Field(ge=1, description="Version number; children of deployments are named `<deployment>-v<number>`.")]
+    number: Annotated[
+        int, Field(ge=1, description="Version number; children of deployments are named `<deployment>-v<number>`.")
+    ]
     artifact: Annotated[Artifact, Field(description="The bundle that holds the model.")]
     baseline_digest: Annotated[Digest | None, Field(description="SHA-256 of `baseline.json` in the bundle.")] = None
     lineage: Annotated[Lineage | None, Field(description="Where the version comes from.")] = None
