@@ -1,0 +1,277 @@
+"""HTTP/1.1 as an asyncio protocol: httptools parses, bounds are kept here, the application answers when it can.
+
+Answers leave in the order of the requests of a connection (pipelining), whatever order they get ready in.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httptools
+import orjson
+
+from homeostat.server.problem import Problem, phrase
+
+JSON: Final = b"application/json"
+TEXT: Final = b"text/plain; charset=utf-8"
+MAX_PIPELINED: Final = 32
+_KNOWN: Final = frozenset(
+    {b"x-homeostat-hop", b"x-homeostat-track", b"expect", b"content-encoding", b"content-length", b"if-none-match"}
+)
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEADS: Final[dict[tuple[int, bytes], bytes]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one listener, in bytes and seconds."""
+
+    header: int = 16 << 10
+    body: int = 16 << 20
+    connections: int = 4096
+    header_seconds: float = 10.0
+    body_seconds: float = 30.0
+    idle_seconds: float = 620.0
+
+
+class Exchange:
+    """One request and, once there is one, its answer. `known`: headers that decide something, by lower-case name."""
+
+    __slots__ = ("arrived", "body", "close", "connection", "headers", "keep_alive", "known", "method", "out", "url")
+
+    def __init__(self, connection: "Connection", url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.connection, self.url, self.headers = connection, url, headers
+        self.known: dict[bytes, bytes] = {}
+        self.method, self.body = b"", b""
+        self.keep_alive, self.close = True, False
+        self.arrived = 0.0
+        self.out: bytes | None = None
+
+    def header_size(self) -> int:
+        """Bytes of the header, about."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def respond(self, status: int, body: bytes, kind: bytes = JSON, extra: bytes = b"") -> None:
+        """Answer. extra: whole header lines, each with CRLF. Does nothing when the client is gone."""
+        head = _HEADS.get((status, kind)) or _head(status, kind)
+        self.close = self.close or not self.keep_alive or self.connection.server.leaving
+        if self.close:
+            extra += b"connection: close\r\n"
+        body_sent = b"" if self.method == b"HEAD" else body
+        self.out = b"%bcontent-length: %d\r\n%b\r\n%b" % (head, len(body), extra, body_sent)
+        self.connection.pump()
+
+    def fail(self, problem: Problem) -> None:
+        """Answer with a problem: JSON `{"error": …}`."""
+        extra = b"retry-after: %d\r\n" % problem.retry_after if problem.retry_after else b""
+        self.close = self.close or problem.close
+        self.respond(problem.status, orjson.dumps({"error": problem.message}), JSON, extra)
+
+
+def _head(status: int, kind: bytes) -> bytes:
+    made = f"HTTP/1.1 {status} {phrase(status)}\r\ncontent-type: ".encode() + kind + b"\r\n"
+    if len(_HEADS) < 256:
+        _HEADS[status, kind] = made
+    return made
+
+
+@dataclass(slots=True)
+class Server:
+    """What the connections of one listener share. leaving: answers carry `Connection: close`."""
+
+    handle: Callable[[Exchange], None]
+    limits: Limits = field(default_factory=Limits)
+    connections: "set[Connection]" = field(default_factory=set)
+    draining: bool = False
+    route_drain: bool = False
+
+    @property
+    def leaving(self) -> bool:
+        """Whether clients are asked to go elsewhere."""
+        return self.draining or self.route_drain
+
+    def connection(self) -> "Connection":
+        """The protocol of a new connection."""
+        return Connection(self)
+
+    def sweep(self) -> None:
+        """Close what is too slow or idle for too long. Call it about every second."""
+        now = time.monotonic()
+        for connection in tuple(self.connections):
+            connection.check_time(now)
+
+    def close_idle(self, quiet: float) -> None:
+        """Close connections without a request in flight that said nothing for `quiet` seconds."""
+        now = time.monotonic()
+        for connection in tuple(self.connections):
+            connection.close_if_idle(now, quiet)
+
+
+class Connection(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Exchange] = deque()
+        self._transport: Any = None
+        self._exchange: Exchange | None = None
+        self._chunks: list[bytes] = []
+        self._size = self._header_size = 0
+        self._begun = 0.0  # when the request that is arriving began; 0 between requests
+        self._in_body = self._in_message = self._ended = self._paused = False
+        self._last = time.monotonic()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self.server.connections.add(self)
+        if len(self.server.connections) > self.server.limits.connections:
+            self._refuse(Problem(503, "too many connections: try again later", retry_after=1, close=True))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.server.connections.discard(self)
+        self._ended = True
+        self._transport = None
+        self._queue.clear()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._last = now = time.monotonic()
+        if not self._in_body:
+            self._header_size += len(data)
+        self._in_message = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(Problem(400, "protocol upgrades are not supported", close=True))
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, Problem) else Problem(400, "malformed request", close=True))
+        except httptools.HttpParserError as error:
+            self._refuse(Problem(400, f"malformed HTTP: {error}", close=True))
+        else:
+            if not self._in_message:
+                self._begun = 0.0
+                return
+            self._begun = self._begun or now
+            if not self._in_body and self._header_size > self.server.limits.header:
+                self._refuse(self._too_long())
+
+    def on_message_begin(self) -> None:
+        self._exchange = Exchange(self, b"", [])
+        self._in_message = True
+
+    def on_url(self, url: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.headers.append((name, value))
+            name = name.lower()
+            if name in _KNOWN:
+                exchange.known[name] = value
+
+    def on_headers_complete(self) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._in_body, known, limits = True, exchange.known, self.server.limits
+        if self._header_size > limits.header and exchange.header_size() > limits.header:
+            raise self._too_long()
+        if int(known.get(b"content-length", 0)) > limits.body:
+            raise self._too_large()
+        if b"expect" in known and known[b"expect"].lower() == b"100-continue" and not self._queue:
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > self.server.limits.body:
+            raise self._too_large()
+        self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        exchange = self._exchange
+        if exchange is None or self._ended:
+            return
+        self._exchange = None
+        self._in_body = self._in_message = False
+        self._header_size = self._size = 0
+        self._begun = 0.0
+        chunks = self._chunks
+        exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        exchange.method = self._parser.get_method()
+        exchange.keep_alive = self._parser.should_keep_alive()
+        exchange.arrived = self._last
+        self._queue.append(exchange)
+        if len(self._queue) >= MAX_PIPELINED and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        try:
+            self.server.handle(exchange)
+        except Problem as problem:
+            exchange.fail(problem)
+
+    def pump(self) -> None:
+        """Send the answers that are ready, in order."""
+        queue = self._queue
+        while queue and queue[0].out is not None and self._transport is not None:
+            exchange = queue.popleft()
+            self._transport.write(exchange.out)
+            if exchange.close:
+                self._end()
+                return
+        if self._paused and len(queue) < MAX_PIPELINED // 2 and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._paused:
+            self._transport.resume_reading()
+
+    def check_time(self, now: float) -> None:
+        """Refuse a request that arrives too slowly; close an idle connection."""
+        limits = self.server.limits
+        if self._begun:
+            if now - self._begun > (limits.body_seconds if self._in_body else limits.header_seconds):
+                what = "body" if self._in_body else "header"
+                self._refuse(Problem(408, f"the request's {what} took too long", close=True))
+        else:
+            self.close_if_idle(now, limits.idle_seconds)
+
+    def close_if_idle(self, now: float, quiet: float) -> None:
+        """Close when no request is in flight and none came for `quiet` seconds."""
+        if not self._queue and not self._begun and now - self._last > quiet and self._transport is not None:
+            self._end()
+
+    def _too_large(self) -> Problem:
+        return Problem(413, f"the body is larger than {self.server.limits.body} bytes", close=True)
+
+    def _too_long(self) -> Problem:
+        return Problem(431, f"the header is larger than {self.server.limits.header} bytes", close=True)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer after those before it, then close: nothing more is read from this connection."""
+        if self._ended:
+            return
+        self._begun, self._in_body, self._exchange = 0.0, False, None
+        exchange = Exchange(self, b"", [])
+        self._queue.append(exchange)
+        self._ended = True
+        exchange.fail(problem)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._queue.clear()
+        if self._transport is not None:
+            self._transport.close()

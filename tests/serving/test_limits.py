@@ -1,0 +1,103 @@
+"""Bounds: every one of them answers with JSON and a status that says which."""
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from serving.pod import ROW, Pod, as_inputs
+
+
+@pytest.fixture(scope="module")
+def narrow(flights: Path) -> Iterator[Pod]:
+    bounds = {"max_queue_rows": 8, "max_latency": 0.3, "max_body": 50_000, "header_seconds": 1, "body_seconds": 1}
+    with Pod(flights, **bounds, max_connections=40) as running:
+        yield running.ready()
+
+
+def _raw(pod: Pod, request: bytes) -> tuple[bytes, bytes]:
+    """Status and body of the last answer before the server closes."""
+    with socket.create_connection(("127.0.0.1", pod.port), 10) as client:
+        client.sendall(request)
+        text = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, body = text.rpartition(b"\r\n\r\n")
+    return head.split()[1] if head else b"", body
+
+
+HEAD = b"POST /v2/models/flights/infer HTTP/1.1\r\nhost: x\r\n"
+
+
+def test_a_full_queue_answers_429_with_retry_after(narrow: Pod) -> None:
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda _: narrow.infer(ROW), range(20)))
+    codes = sorted(a.status for a in answers)
+    assert set(codes) == {200, 429}
+    refused = next(a for a in answers if a.status == 429)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "try again" in refused.json["error"]
+
+
+def test_more_rows_than_the_queue_takes_answer_413(narrow: Pod) -> None:
+    answer = narrow.infer({k: v * 9 for k, v in ROW.items()})
+    assert answer.status == 413
+    assert "9 rows" in answer.json["error"]
+
+
+def test_a_large_body_is_refused_before_it_is_read(narrow: Pod) -> None:
+    status, body = _raw(narrow, HEAD + b"content-length: 60000\r\n\r\n")
+    assert status == b"413"
+    assert "50000" in json.loads(body)["error"]
+    chunk = b"ea60\r\n" + b"x" * 60000 + b"\r\n0\r\n\r\n"
+    assert _raw(narrow, HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunk)[0] == b"413"
+
+
+@pytest.mark.parametrize("lines", [b"a: " + b"x" * 20000 + b"\r\n\r\n", b"a: b\r\n" * 4000, b"a" * 20000])
+def test_a_long_header_is_refused(narrow: Pod, lines: bytes) -> None:
+    assert _raw(narrow, HEAD + lines)[0] == b"431"
+
+
+def test_slow_requests_are_refused(narrow: Pod) -> None:
+    assert _raw(narrow, HEAD)[0] == b"408"
+    assert _raw(narrow, HEAD + b"content-length: 10\r\n\r\nabc")[0] == b"408"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        HEAD + b"content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef",
+        HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"content-length: -1\r\n\r\n",
+        HEAD + b"content-length: +5\r\n\r\nabcde",
+        HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n\r\n",
+        HEAD + b"a: b\r\n folded: c\r\n\r\n",
+        HEAD + b"bad header\r\n\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00 hello",
+        HEAD + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    ],
+)
+def test_malformed_http_is_answered_400_and_closed(narrow: Pod, request_: bytes) -> None:
+    status, body = _raw(narrow, request_)
+    assert status == b"400"
+    assert "error" in json.loads(body)
+
+
+def test_expect_continue_is_answered(narrow: Pod) -> None:
+    body = json.dumps({"inputs": as_inputs(ROW)}).encode()
+    with socket.create_connection(("127.0.0.1", narrow.port), 10) as client:
+        client.sendall(HEAD + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body))
+        assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        client.sendall(body)
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_too_many_connections_are_refused(narrow: Pod) -> None:
+    held = [socket.create_connection(("127.0.0.1", narrow.port), 10) for _ in range(40)]
+    try:
+        assert _raw(narrow, b"")[0] == b"503"
+    finally:
+        for connection in held:
+            connection.close()

@@ -1,0 +1,40 @@
+"""Prediction ids: everything a late label needs, checked."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeostat.api.wire.prediction_id import Mint, PredictionId, Refusal, mark, read
+
+VERSIONS = st.from_regex(r"v[0-9]{1,4}(-[0-9a-f]{6})?", fullmatch=True)
+
+
+@given(VERSIONS, st.integers(0, 2**32 - 1), st.floats(0, 1, width=32), st.integers(0, 255))
+def test_an_id_says_what_was_put_in(version: str, time: int, score: float, cell: int) -> None:
+    text = Mint("uid", version, 41).mint(time, score, mark("late"), cell).decode()
+    assert read(text, "uid") == PredictionId(version, time, 42, score, mark("late"), cell)
+    assert read(text, "other") is Refusal.FOREIGN
+
+
+@given(st.integers(0, 54), st.characters(codec="ascii"))
+def test_a_changed_character_is_damage(place: int, other: str) -> None:
+    text = Mint("uid", "v7", 1).mint(5, 0.5, 3, 10).decode()
+    place %= len(text)
+    changed = text[:place] + other + text[place + 1 :]
+    assert read(changed, "uid") in ({Refusal.DAMAGED} if changed != text else {read(text, "uid")}) or same_bytes(
+        changed, text
+    )
+
+
+def same_bytes(a: str, b: str) -> bool:
+    """The last character of base64 may carry bits that mean nothing."""
+    return a[:-1] == b[:-1]
+
+
+@given(st.text(max_size=120))
+def test_any_text_gets_an_answer(text: str) -> None:
+    assert isinstance(read(text, "uid"), PredictionId | Refusal)
+
+
+def test_ids_are_unique() -> None:
+    mint = Mint("uid", "v7", 2**64 - 3)
+    assert len({mint.mint(1, 0.5, 0, 1) for _ in range(100)}) == 100
