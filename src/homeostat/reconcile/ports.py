@@ -16,6 +16,7 @@ from homeostat.cluster.observed import (
     ObservedPod,
     ObservedService,
 )
+from homeostat.reconcile.windows import Windows
 from homeostat.runtime.clock import Clock
 
 T_co = TypeVar("T_co", covariant=True)
@@ -69,7 +70,9 @@ class Writer(Protocol):
         """Delete exactly this object (uid and resourceVersion as preconditions); gone already is fine."""
         ...
 
-    async def patch_status(self, resource: Training | Version | Deployment | Monitor, status: Mapping[str, Any]) -> bool:
+    async def patch_status(
+        self, resource: Training | Version | Deployment | Monitor, status: Mapping[str, Any]
+    ) -> bool:
         """Merge-patch `status` (with the resourceVersion seen) if it differs from the resource's. True when it was sent."""
         ...
 
@@ -81,7 +84,9 @@ class Writer(Protocol):
         """Create; False when an object of that name exists already."""
         ...
 
-    def event(self, resource: Training | Version | Deployment | Monitor, *, warning: bool, reason: str, note: str) -> None:
+    def event(
+        self, resource: Training | Version | Deployment | Monitor, *, warning: bool, reason: str, note: str
+    ) -> None:
         """Record an Event (aggregated, rate limited, posted in the background)."""
         ...
 
@@ -119,3 +124,4 @@ class World(Protocol):
     pdbs: Store[ObservedPdb]
     writer: Writer
     signals: Signals
+    windows: Windows
