@@ -7,6 +7,7 @@ HomeostatError
 │   ├── Unavailable    connection, time-out, 429, 5xx
 │   └── NotLeader      the Lease is gone: no more writes
 ├── NotFound           404
+├── Gone               410: a watch's starting point is too old, list again
 ├── Forbidden          401, 403
 ├── Invalid            400, 422: the API server refused what we sent
 └── ArtifactError      a step with an artifact failed; `permanent` says whether trying again can help
@@ -48,6 +49,10 @@ class NotLeader(Transient):
 
 class NotFound(HomeostatError):
     """The object does not exist."""
+
+
+class Gone(HomeostatError):
+    """A watch's starting point is too old: list again."""
 
 
 class Forbidden(HomeostatError):

@@ -1,0 +1,1 @@
+"""The API server: client, informers, stores, server-side apply, Events, Lease."""

@@ -1,0 +1,1 @@
+"""The kopf handlers and the composition root; the only importer of kopf."""

@@ -1,0 +1,1 @@
+"""Keyed queue, workers, clock. Knows neither kopf nor models."""

@@ -1,0 +1,1 @@
+"""Live numbers from serving pods."""
