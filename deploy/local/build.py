@@ -146,12 +146,15 @@ def _build(module: Module, target: Target, output: Path, of: layout.Layout, curr
 
 
 def link_tools(output: Path, of: layout.Layout) -> None:
-    """Point `.local/bin` at the binaries."""
-    of.bin.mkdir(parents=True, exist_ok=True)
+    """Point `.local/bin` at the cluster's binaries."""
     for name in (*COMPONENTS, "metrics-server", "coredns", "helm", "kwok"):
-        link = of.bin / name
-        wanted = output / name
-        if link.is_symlink() and link.readlink() == wanted:
-            continue
-        link.unlink(missing_ok=True)
-        link.symlink_to(wanted)
+        link(output / name, of)
+
+
+def link(wanted: Path, of: layout.Layout) -> None:
+    """Point `.local/bin` at one binary."""
+    of.bin.mkdir(parents=True, exist_ok=True)
+    here = of.bin / wanted.name
+    if not (here.is_symlink() and here.readlink() == wanted):
+        here.unlink(missing_ok=True)
+        here.symlink_to(wanted)

@@ -77,6 +77,8 @@ def build_all(of: Layout, *, rebuild: bool) -> None:
     packages.complete_path()
     if not layout.CONTAINERD_SOCKET.exists() or not containerd.answers():
         raise Problem("the cluster is not running, so images have nowhere to go", "run `make up` first")
+    binary = go.binaries(go.MODULES["registry"], of) / "registry"
+    go.link(binary, of)
     images = wanted(of)
     present = containerd.images()
     absent = [image for image in images if rebuild or not set(image.names) <= present]
@@ -87,7 +89,6 @@ def build_all(of: Layout, *, rebuild: bool) -> None:
         return
     packages.ensure(layout.cache() / "log")
     of.state.mkdir(parents=True, exist_ok=True)
-    binary = go.binaries(go.MODULES["registry"], of) / "registry"
     products = [image for image in absent if image.name != "registry"]
     if len(products) < len(absent):
         _registry(of, images[-1], binary)

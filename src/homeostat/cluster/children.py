@@ -33,7 +33,7 @@ SELECTOR: Final = f"{LABEL_MANAGED_BY}=homeostat"
 INDEXED: Final = (LABEL_MODEL, LABEL_TRAINING, LABEL_VERSION)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: `ChildKind[…](…)` could not note its type argument
 class ChildKind(Generic[C]):
     """One kind of children."""
 

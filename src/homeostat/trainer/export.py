@@ -46,6 +46,9 @@ def convert(model: Any, columns: Columns) -> bytes:
         raise ArtifactError(
             "ConversionFailed", f"{name} cannot become an ONNX model, choose another estimator ({because})"
         ) from error
+    opsets = sorted(graph.opset_import, key=lambda o: o.domain)  # the converter goes through a set, in any order
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
     content: bytes = graph.SerializeToString(deterministic=True)
     return content
 
