@@ -21,10 +21,14 @@ class Exposed(Protocol):
     """Events out of a total."""
 
     @property
-    def bad(self) -> float: ...
+    def bad(self) -> float:
+        """Events."""
+        ...
 
     @property
-    def total(self) -> float: ...
+    def total(self) -> float:
+        """Of how many."""
+        ...
 
 
 Pair = tuple[float, float]
