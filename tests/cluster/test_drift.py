@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.loop import a_namespace, apply, kubectl, operator_runs, wait_condition
+from cluster.loop import a_namespace, apply, kubectl, wait_condition
 
-pytestmark = [pytest.mark.cluster, pytest.mark.skipif(not operator_runs(), reason="no operator runs: make up install")]
+pytestmark = pytest.mark.cluster
 RETRAIN = {"type": "Retrain", "on": ["DataDrift"]}
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cluster.loop import a_namespace, apply, eventually, get, kubectl, operator_runs, push, wait_condition
+from cluster.loop import a_namespace, apply, eventually, get, kubectl, push, wait_condition
 
-pytestmark = [pytest.mark.cluster, pytest.mark.skipif(not operator_runs(), reason="no operator runs: make up install")]
+pytestmark = pytest.mark.cluster
 COLUMNS = ["month", "day", "sched_dep_time", "carrier", "origin", "distance"]
 
 
