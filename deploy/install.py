@@ -51,7 +51,8 @@ def _images(prefix: str) -> dict[str, str]:
 
 
 def _local() -> tuple[str, list[str]]:
-    return str(ROOT / ".local/bin/helm"), ["--kubeconfig", str(ROOT / ".local/kubeconfig")]
+    """The local cluster is ours: what was edited there by hand is put right."""
+    return str(ROOT / ".local/bin/helm"), ["--kubeconfig", str(ROOT / ".local/kubeconfig"), "--force-conflicts"]
 
 
 def _other(context: str) -> tuple[str, list[str]]:
