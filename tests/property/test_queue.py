@@ -47,6 +47,10 @@ class Queueing(RuleBasedStateMachine):
         ready = {k for k, at in self.delayed.items() if at <= self.now} | self.wanted
         if not ready - self.held:
             return
+        came_due = {k for k in self.held if self.delayed.get(k, 1e9) <= self.now}
+        self.wanted |= came_due  # what comes due while it is held waits for its holder, like an add
+        for key in came_due:
+            del self.delayed[key]
         key = self.loop.run_until_complete(asyncio.wait_for(self.queue.get(), 1))
         assert key not in self.held
         assert key in self.wanted or self.delayed.get(key, 1e9) <= self.now

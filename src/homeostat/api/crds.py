@@ -3,12 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from homeostat.api.base import Rule
 from homeostat.api.kinds import KINDS, Column, Kind
 from homeostat.api.names import GROUP, NAME_PATTERN, VERSION
 from homeostat.api.schema import structural
+
+# Kubernetes reads YAML 1.1, where these words are booleans, also as keys.
+_BOOLEANS: Final = {"y", "yes", "n", "no", "on", "off", "true", "false"}
 
 
 def crd(kind: Kind[Any, Any]) -> dict[str, Any]:
@@ -83,10 +86,10 @@ def _lines(value: Any, indent: int) -> list[str]:
     if isinstance(value, dict):
         for key, child in value.items():
             if isinstance(child, (dict, list)) and child:
-                lines.append(f"{pad}{key}:")
+                lines.append(f"{pad}{_key(key)}:")
                 lines += _lines(child, indent + 2)
             else:
-                lines.append(f"{pad}{key}: {json.dumps(child, ensure_ascii=False)}")
+                lines.append(f"{pad}{_key(key)}: {json.dumps(child, ensure_ascii=False)}")
     else:
         for child in value:
             if isinstance(child, dict) and child:
@@ -95,6 +98,10 @@ def _lines(value: Any, indent: int) -> list[str]:
             else:
                 lines.append(f"{pad}- {json.dumps(child, ensure_ascii=False)}")
     return lines
+
+
+def _key(name: str) -> str:
+    return json.dumps(name) if name.lower() in _BOOLEANS else name
 
 
 def files() -> dict[str, str]:

@@ -16,6 +16,7 @@ from homeostat.cluster.observed import (
     ObservedPod,
     ObservedService,
 )
+from homeostat.reconcile.ticks import Ticks
 from homeostat.reconcile.windows import Windows
 from homeostat.runtime.clock import Clock
 
@@ -63,7 +64,10 @@ class Writer(Protocol):
     """Writes to the API server. All raise the tree of `errors`; nothing is retried inside."""
 
     async def apply(self, manifest: Manifest, *, owner: Meta | None, observed_digest: str | None) -> bool:
-        """Server-side apply with our field manager; not sent when the digest equals `observed_digest`. True when it was sent."""
+        """Server-side apply with our field manager; not sent when the digest equals `observed_digest`. True when it was sent.
+
+        Raises Blocked(`NameTaken`) when an object of that name is not `owner`'s.
+        """
         ...
 
     async def delete(self, api_version: str, kind: str, meta: Meta) -> None:
@@ -77,7 +81,7 @@ class Writer(Protocol):
         ...
 
     async def annotate(self, api_version: str, kind: str, meta: Meta, annotations: Mapping[str, str | None]) -> None:
-        """Merge-patch annotations of one object; None removes one."""
+        """Merge-patch annotations of one object; None removes one. Raises NotFound."""
         ...
 
     async def create(self, manifest: Manifest) -> bool:
@@ -125,3 +129,4 @@ class World(Protocol):
     writer: Writer
     signals: Signals
     windows: Windows
+    ticks: Ticks

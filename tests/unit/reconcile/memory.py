@@ -11,11 +11,23 @@ from typing import Any, Generic, TypeVar
 
 from homeostat.api.kinds import KINDS, Resource
 from homeostat.api.meta import Key, Meta
+from homeostat.api.names import ANNOTATION_DIGEST
 from homeostat.api.wire.bundle import Baseline
 from homeostat.api.wire.stats import PodStats
-from homeostat.cluster.observed import ContainerState, ObservedJob, ObservedPod
-from homeostat.errors import Conflict, Forbidden
+from homeostat.cluster.observed import (
+    Child,
+    ContainerState,
+    ObservedDeployment,
+    ObservedHpa,
+    ObservedJob,
+    ObservedPdb,
+    ObservedPod,
+    ObservedService,
+)
+from homeostat.domain.revision import digest
+from homeostat.errors import Blocked, Conflict, Forbidden, Invalid, NotFound
 from homeostat.reconcile.ports import Config
+from homeostat.reconcile.ticks import Ticks
 from homeostat.reconcile.windows import Windows
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -67,13 +79,14 @@ class Signals:
     stats: dict[str, PodStats] = field(default_factory=dict)
     baselines: dict[str, Baseline] = field(default_factory=dict)
     watched: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+    scraped: dict[str, float] = field(default_factory=dict)  # monotonic time by pod uid; 0 when not said
 
     def watch(self, owner: Key, pods: Iterable[ObservedPod], *, interval_seconds: float) -> None:
         self.watched[owner] = tuple(p.meta.name for p in pods)
 
     def latest(self, pod_uid: str) -> tuple[float, PodStats] | None:
         found = self.stats.get(pod_uid)
-        return None if found is None else (0.0, found)
+        return None if found is None else (self.scraped.get(pod_uid, 0.0), found)
 
     def baseline(self, pods: Iterable[ObservedPod], digest: str) -> Baseline | None:
         return self.baselines.get(digest) if list(pods) else None
@@ -98,6 +111,10 @@ class World:
         self.writer = Writer(self)
         self.signals = Signals()
         self.windows = Windows()
+        self.ticks = Ticks()
+        self.foreign: set[tuple[str, str]] = (
+            set()
+        )  # (kind, name) of objects that are somebody else's and without our labels
 
     def store(self, kind: str) -> Memory[Any]:
         return {
@@ -106,6 +123,11 @@ class World:
             "ModelDeployment": self.deployments,
             "DriftMonitor": self.monitors,
             "Job": self.jobs,
+            "Pod": self.pods,
+            "Deployment": self.workloads,
+            "Service": self.services,
+            "HorizontalPodAutoscaler": self.hpas,
+            "PodDisruptionBudget": self.pdbs,
         }[kind]
 
 
@@ -121,8 +143,14 @@ class Writer:
         self.manifests: list[dict[str, Any]] = []
         self.crash_before = ""
         self.refuse = ""
+        self.invalid = ""  # kind that the API server refuses
+        self.crash_after = -1  # writes until the operator dies; below zero: never
 
     def _write(self, verb: str, what: str) -> None:
+        if self.crash_after == 0:
+            self.crash_after = -1
+            raise CrashError(verb)
+        self.crash_after -= 1
         if self.crash_before == verb:
             self.crash_before = ""
             raise CrashError(verb)
@@ -145,10 +173,22 @@ class Writer:
         return True
 
     async def apply(self, manifest: dict[str, Any], *, owner: Meta | None, observed_digest: str | None) -> bool:
-        meta = manifest["metadata"]
-        self._write(f"apply {manifest['kind']}", meta["name"])
-        found = self.world.jobs.get(meta["namespace"], meta["name"])
-        self.world.jobs.put(replace(found, ttl_set="ttlSecondsAfterFinished" in manifest["spec"]))
+        meta, kind = manifest["metadata"], manifest["kind"]
+        wanted = digest(manifest)
+        if wanted == observed_digest:
+            return False
+        if (kind, meta["name"]) in self.world.foreign:
+            raise Blocked("NameTaken", f"{kind} {meta['name']} is there and not ours")
+        if kind == self.invalid:
+            raise Invalid(f"{kind} is not valid")
+        self._write(f"apply {kind}", meta["name"])
+        store = self.world.store(kind)
+        found = store.get(meta["namespace"], meta["name"])
+        if kind == "Job":
+            store.put(replace(found, ttl_set="ttlSecondsAfterFinished" in manifest["spec"]))
+        else:
+            self.manifests.append(copy.deepcopy(manifest))
+            store.put(applied(manifest, wanted, found))
         return True
 
     async def delete(self, api_version: str, kind: str, meta: Meta) -> None:
@@ -173,6 +213,8 @@ class Writer:
         self._write(f"annotate {kind}", meta.name)
         store = self.world.store(kind)
         stored = store.get(meta.namespace, meta.name)
+        if stored is None:
+            raise NotFound(meta.name)
         marks = {**stored.meta.annotations, **annotations}
         kept = {name: text for name, text in marks.items() if text is not None}
         store.put(replace(stored, meta=replace(stored.meta, annotations=kept)))
@@ -182,6 +224,26 @@ class Writer:
 
     def count(self, verb: str) -> int:
         return sum(1 for done, _ in self.log if done == verb)
+
+
+def applied(manifest: dict[str, Any], wanted: str, found: Any) -> Child:
+    """What an informer would show of a manifest after it was applied."""
+    meta, spec = manifest["metadata"], manifest["spec"]
+    marks = {**meta.get("annotations", {}), ANNOTATION_DIGEST: wanted}
+    read = meta_of(meta["namespace"], meta["name"], labels=meta["labels"], annotations=marks)
+    base = (read, meta["ownerReferences"][0]["uid"], wanted)
+    match manifest["kind"]:
+        case "Deployment":
+            replicas = spec.get("replicas", found.replicas or 1 if found else 1)
+            ready = min(found.ready_replicas, replicas) if found else 0
+            return ObservedDeployment(*base, replicas, ready, replicas, 1, "")
+        case "Service":
+            ports = tuple((p["name"], p["port"], str(p["targetPort"])) for p in spec["ports"])
+            return ObservedService(*base, spec["selector"], ports, "10.0.0.9")
+        case "HorizontalPodAutoscaler":
+            return ObservedHpa(*base, spec["minReplicas"], spec["maxReplicas"], 0)
+        case _:
+            return ObservedPdb(*base)
 
 
 def _merge(old: Any, patch: Any) -> Any:

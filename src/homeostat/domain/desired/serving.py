@@ -1,0 +1,244 @@
+"""What serves one version of a model: Deployment, Service, PodDisruptionBudget, autoscaler; and the front Service.
+
+A version's pod template depends on the spec's pod settings and on its track in status only: nothing that an operator's
+upgrade changes may enter it (a test pins its digest). Whoever changes the template keeps this one for tracks that have it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from homeostat.api.deployment import Autoscaling, Track
+from homeostat.api.kinds import Deployment
+from homeostat.api.names import (
+    ANNOTATION_ROLE,
+    ANNOTATION_ROUTE,
+    GROUP,
+    LABEL_MODEL,
+    LABEL_VERSION,
+    PORT_ADMIN,
+    PORT_REST,
+)
+from homeostat.domain.desired.common import (
+    Manifest,
+    container_security,
+    http_probe,
+    labels,
+    owner_reference,
+    pod_security,
+    resources,
+)
+
+ANNOTATION_MODEL_DIGEST: Final = f"{GROUP}/model-digest"
+CLOSED: Final = "closed"  # a version that no pod has: children are called v…
+FETCH: Final = "fetch"
+SERVER: Final = "server"
+MODEL_DIR: Final = "/model"
+POD_DIR: Final = "/etc/homeostat/pod"
+TMP: Final = "/tmp"  # noqa: S108 the pod's own emptyDir
+GRACE_SECONDS: Final = 40  # the server's lame duck (5 s), drain (20 s) and their ends
+START_FAILURES: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPod:
+    """What the installation says of serving pods."""
+
+    pull_policy: str
+    plain_http: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many pods a version has. floor: least `minReplicas`; pinned: never fewer than now; idle: none at all."""
+
+    floor: int = 0
+    pinned: bool = False
+    idle: bool = False
+
+
+def child_name(deployment: Deployment, child: str) -> str:
+    """Name of a version's children."""
+    return f"{deployment.meta.name}-{child}"
+
+
+def service_url(deployment: Deployment, child: str = "") -> str:
+    """Base URL of a version's Service, or of the front Service."""
+    name = child_name(deployment, child) if child else deployment.meta.name
+    return f"http://{name}.{deployment.meta.namespace}.svc:{PORT_REST}"
+
+
+def bounds(deployment: Deployment, scale: Scale) -> tuple[int, int]:
+    """Fewest and most pods of a version that is not idle."""
+    spec = deployment.spec
+    if spec.replicas is not None:
+        return spec.replicas, spec.replicas
+    wanted = spec.autoscaling or Autoscaling()
+    return min(max(wanted.min_replicas, scale.floor), wanted.max_replicas), wanted.max_replicas
+
+
+def autoscaled(deployment: Deployment, scale: Scale) -> bool:
+    """Whether a version has an autoscaler."""
+    return deployment.spec.replicas is None and not scale.idle
+
+
+def workload(deployment: Deployment, track: Track, role: str, scale: Scale, pod: ServerPod) -> Manifest:
+    """The Deployment that serves one version, whatever its role is: that stands on the Deployment itself only."""
+    selected = _selector(deployment, track.child)
+    spec: Manifest = {
+        "revisionHistoryLimit": 2,
+        "selector": {"matchLabels": selected},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": {"metadata": {"labels": _labels(deployment, track.child)}, "spec": _pod(deployment, track, pod)},
+    }
+    if not autoscaled(deployment, scale):  # else the autoscaler owns the field
+        spec["replicas"] = 0 if scale.idle else deployment.spec.replicas
+    marks = {ANNOTATION_ROLE: role, ANNOTATION_MODEL_DIGEST: track.digest}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {**_metadata(deployment, track.child), "annotations": marks},
+        "spec": spec,
+    }
+
+
+def version_service(deployment: Deployment, child: str, *, is_open: bool) -> Manifest:
+    """A version's own Service, the target of forwards. Closed, it selects no pod."""
+    return _service(_metadata(deployment, child), _selector(deployment, child if is_open else CLOSED))
+
+
+def front_service(deployment: Deployment, child: str) -> Manifest:
+    """The Service that clients use. child: the version that it selects; empty: none yet."""
+    metadata = {
+        "name": deployment.meta.name,
+        "namespace": deployment.meta.namespace,
+        "labels": labels(deployment.meta.name, "server", {LABEL_MODEL: deployment.meta.name}),
+        "ownerReferences": [owner_reference(deployment.kind, deployment.meta)],
+    }
+    return _service(metadata, _selector(deployment, child or CLOSED))
+
+
+def disruption_budget(deployment: Deployment, child: str) -> Manifest:
+    """One pod of a version at a time may be evicted."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(deployment, child),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(deployment, child)}},
+    }
+
+
+def autoscaler(deployment: Deployment, child: str, scale: Scale) -> Manifest:
+    """The HorizontalPodAutoscaler of a version; pinned, it does not take pods away."""
+    fewest, most = bounds(deployment, scale)
+    percent = (deployment.spec.autoscaling or Autoscaling()).cpu_percent
+    target = {"type": "Utilization", "averageUtilization": percent}
+    spec: Manifest = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": child_name(deployment, child)},
+        "minReplicas": fewest,
+        "maxReplicas": most,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }
+    if scale.pinned:
+        spec["behavior"] = {"scaleDown": {"selectPolicy": "Disabled"}}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": _metadata(deployment, child),
+        "spec": spec,
+    }
+
+
+def _selector(deployment: Deployment, child: str) -> dict[str, str]:
+    return {LABEL_MODEL: deployment.meta.name, LABEL_VERSION: child}
+
+
+def _labels(deployment: Deployment, child: str) -> dict[str, str]:
+    return labels(deployment.meta.name, "server", _selector(deployment, child))
+
+
+def _metadata(deployment: Deployment, child: str) -> Manifest:
+    return {
+        "name": child_name(deployment, child),
+        "namespace": deployment.meta.namespace,
+        "labels": _labels(deployment, child),
+        "ownerReferences": [owner_reference(deployment.kind, deployment.meta)],
+    }
+
+
+def _service(metadata: Manifest, selector: dict[str, str]) -> Manifest:
+    port = {"name": "http", "port": PORT_REST, "protocol": "TCP", "targetPort": "http"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"selector": selector, "ports": [port]},
+    }
+
+
+def _pod(deployment: Deployment, track: Track, pod: ServerPod) -> Manifest:
+    route = {"path": "route", "fieldRef": {"fieldPath": f"metadata.annotations['{ANNOTATION_ROUTE}']"}}
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": pod_security(),
+        "topologySpreadConstraints": [_spread(deployment, track)],
+        "initContainers": [_container(FETCH, deployment, track, pod, _fetch_args(track, pod))],
+        "containers": [_server(deployment, track, pod)],
+        "volumes": [
+            {"name": "model", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "pod", "downwardAPI": {"items": [route]}},
+        ],
+    }
+
+
+def _spread(deployment: Deployment, track: Track) -> Manifest:
+    """Pods go to different nodes where they can."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": _selector(deployment, track.child)},
+    }
+
+
+def _container(name: str, deployment: Deployment, track: Track, pod: ServerPod, args: list[str]) -> Manifest:
+    return {
+        "name": name,
+        "image": track.image,
+        "imagePullPolicy": pod.pull_policy,
+        "args": args,
+        "env": [{"name": "HOME", "value": TMP}],
+        "resources": resources(deployment.spec.server.resources, cpu="100m", memory="192Mi"),
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "model", "mountPath": MODEL_DIR}, {"name": "tmp", "mountPath": TMP}],
+    }
+
+
+def _fetch_args(track: Track, pod: ServerPod) -> list[str]:
+    hosts = [word for host in pod.plain_http for word in ("--plain-http", host)]
+    return ["fetch", "--uri", track.uri, "--digest", track.digest, "--to", MODEL_DIR, *hosts]
+
+
+def _server(deployment: Deployment, track: Track, pod: ServerPod) -> Manifest:
+    args = ["serve", "--model-dir", MODEL_DIR, "--name", deployment.meta.name, "--version", track.child]
+    args += ["--deployment-uid", deployment.meta.uid, "--route-file", f"{POD_DIR}/route"]
+    args += ["--workers", str(deployment.spec.server.workers)]
+    container = _container(SERVER, deployment, track, pod, args)
+    mounts: list[Any] = [
+        {"name": "model", "mountPath": MODEL_DIR, "readOnly": True},
+        {"name": "tmp", "mountPath": TMP},
+        {"name": "pod", "mountPath": POD_DIR, "readOnly": True},
+    ]
+    return {
+        **container,
+        "ports": [{"name": "http", "containerPort": PORT_REST}, {"name": "admin", "containerPort": PORT_ADMIN}],
+        "startupProbe": http_probe("/livez", PORT_ADMIN, period=1, failures=START_FAILURES),
+        "readinessProbe": http_probe("/readyz", PORT_ADMIN, period=2, failures=2),
+        "livenessProbe": http_probe("/livez", PORT_ADMIN, period=10, timeout=5),
+        "volumeMounts": mounts,
+    }

@@ -1,0 +1,175 @@
+"""What pods and their counters say of a version: readiness, applied routes, and why it does not get Ready."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from homeostat.api.kinds import Deployment
+from homeostat.api.names import LABEL_MODEL, LABEL_VERSION
+from homeostat.api.wire.run import PERMANENT_EXIT
+from homeostat.api.wire.stats import PodStats
+from homeostat.cluster.observed import ContainerState, ObservedPod
+from homeostat.domain.desired.serving import FETCH
+from homeostat.reconcile.ports import World
+from homeostat.reconcile.ticks import Reading
+
+PASSING_STATES: Final = frozenset({"Ready", "Loading", "Draining", "WorkersDown"})
+HARMLESS: Final = frozenset({"", "PodInitializing", "ContainerCreating"})
+NO_IMAGE: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+BEHIND_SECONDS: Final = 10.0
+STARTING_SECONDS: Final = 60.0
+REACHABLE_SECONDS: Final = 3.0  # from Ready until every node's Service rules know the pod
+LEAST_DEADLINE_MS: Final = 250  # 50 once the server leaves the first 30 s after Ready out of the comparison
+MOST_DEADLINE_MS: Final = 10_000
+UNKNOWN_DEADLINE_MS: Final = 1000
+TEXT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why a version has no Ready pod. lasting: it does not pass by itself."""
+
+    reason: str
+    because: str
+    lasting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """All living pods of a deployment, by child, with their newest numbers."""
+
+    by_child: dict[str, tuple[ObservedPod, ...]]
+    stats: dict[str, tuple[float, PodStats]]
+
+    def of(self, child: str) -> tuple[ObservedPod, ...]:
+        """A version's pods, by name."""
+        return self.by_child.get(child, ())
+
+    def ready(self, child: str) -> tuple[ObservedPod, ...]:
+        """A version's Ready pods."""
+        return tuple(p for p in self.of(child) if p.ready)
+
+    def started(self, child: str, now: datetime) -> tuple[ObservedPod, ...]:
+        """Those that are Ready, or have had a node and a minute to get so."""
+        since = now - timedelta(seconds=STARTING_SECONDS)
+        return tuple(p for p in self.of(child) if p.ready or (p.meta.created <= since and not p.unschedulable))
+
+    def epoch_of(self, pod: ObservedPod) -> int | None:
+        """The route that a pod applies; None when it was never scraped."""
+        found = self.stats.get(pod.meta.uid)
+        return None if found is None else found[1].route_epoch
+
+    def epoch(self, child: str) -> int | None:
+        """The lowest route epoch that a Ready pod applies; None when one tells nothing or none is Ready."""
+        known = [e for e in map(self.epoch_of, self.ready(child)) if e is not None]
+        return min(known) if known and len(known) == len(self.ready(child)) else None
+
+    def reachable(self, child: str, now: datetime) -> tuple[ObservedPod, ...]:
+        """Those Ready for 3 s: a request that is forwarded earlier may be refused by its own node."""
+        since = now - timedelta(seconds=REACHABLE_SECONDS)
+        return tuple(p for p in self.ready(child) if p.ready_since is None or p.ready_since <= since)
+
+    def reading(self, pod: ObservedPod, *, new: bool) -> Reading:
+        """The pod's counters for the comparison."""
+        at, stats = self.stats.get(pod.meta.uid, (0.0, None))
+        return Reading(pod.meta.uid, new, pod.ready, at, stats)
+
+
+def living_pods(deployment: Deployment, world: World) -> Pods:
+    """The pods of all versions that are not being deleted."""
+    found = world.pods.labelled(deployment.meta.namespace, LABEL_MODEL, deployment.meta.name)
+    by_child: dict[str, tuple[ObservedPod, ...]] = {}
+    for pod in found:
+        child = pod.meta.labels.get(LABEL_VERSION, "")
+        if not pod.meta.deleting and pod.phase not in {"Succeeded", "Failed"}:
+            by_child[child] = (*by_child.get(child, ()), pod)
+    latest = ((p.meta.uid, world.signals.latest(p.meta.uid)) for pods in by_child.values() for p in pods)
+    return Pods(by_child, {uid: found for uid, found in latest if found is not None})
+
+
+def behind(pods: Pods, child: str, epoch: int, since: datetime, now: datetime) -> tuple[str, ...]:
+    """Names of Ready pods that have had 10 s for this route and do not apply it."""
+    late = []
+    for pod in pods.ready(child):
+        applied = pods.epoch_of(pod)
+        known = max(since, pod.ready_since or since)
+        if (applied is None or applied < epoch) and now >= known + timedelta(seconds=BEHIND_SECONDS):
+            late.append(pod.meta.name)
+    return tuple(late)
+
+
+def diagnose(pods: Pods, child: str) -> Diagnosis | None:
+    """What keeps a version's pods from being Ready; None when nothing is known, or all is well."""
+    found = [d for d in (_diagnose(p, pods) for p in pods.of(child) if not p.ready) if d is not None]
+    return next((d for d in found if d.lasting), found[0] if found else None)
+
+
+def _diagnose(pod: ObservedPod, pods: Pods) -> Diagnosis | None:
+    if pod.unschedulable:
+        return Diagnosis("Unschedulable", f"{pod.meta.name}: {pod.unschedulable[:TEXT]}", lasting=False)
+    for container in (*pod.init_containers, *pod.containers):
+        found = _of_container(container, pod.meta.name)
+        if found is not None:
+            return found
+    stats = pods.stats.get(pod.meta.uid)
+    if stats is not None and stats[1].state.reason not in PASSING_STATES:
+        return Diagnosis(stats[1].state.reason, stats[1].state.message[:TEXT], lasting=True)
+    return None
+
+
+def _of_container(container: ContainerState, pod: str) -> Diagnosis | None:
+    if container.waiting_reason in NO_IMAGE:
+        return Diagnosis("ImageUnavailable", f"{pod}: {container.waiting_message[:TEXT]}", lasting=True)
+    if container.name == FETCH and container.exit_code not in {None, 0}:
+        reason, message = _said(container.message)
+        return Diagnosis(reason, message, lasting=container.exit_code == PERMANENT_EXIT)
+    if container.terminated_reason == "OOMKilled":
+        because = f"{pod}: {container.name} needs more memory than spec.server.resources allows"
+        return Diagnosis("OutOfMemory", because, lasting=True)
+    if container.waiting_reason == "CrashLoopBackOff":
+        because = f"{pod}: {container.name} ended {container.restarts} times: {container.message[-TEXT:]}"
+        return Diagnosis("CrashLooping", because, lasting=True)
+    if container.waiting_reason not in HARMLESS:
+        return Diagnosis(container.waiting_reason, f"{pod}: {container.waiting_message[:TEXT]}", lasting=False)
+    return None
+
+
+def _said(message: str) -> tuple[str, str]:
+    """Reason and sentence of a termination message of `homeostat fetch`."""
+    try:
+        parsed = json.loads(message)
+        return str(parsed["reason"]), str(parsed["message"])[:TEXT]
+    except (ValueError, TypeError, KeyError):
+        return "FetchFailed", message[-TEXT:] or "the model could not be fetched"
+
+
+def forward_deadline_ms(stats: Iterable[PodStats]) -> int:
+    """What a forward may take: 5 times stable's p99, within bounds; from counts by latency bucket since the pods' start."""
+    bounds: tuple[float, ...] = ()
+    counts: list[int] = []
+    for one in stats:
+        served = one.served.get("stable")
+        if (
+            served is None
+            or len(served.latency) != len(one.latency_bounds) + 1
+            or bounds not in ((), one.latency_bounds)
+        ):
+            continue
+        bounds = one.latency_bounds
+        counts = [a + b for a, b in zip(counts or [0] * len(served.latency), served.latency, strict=True)]
+    total = sum(counts)
+    if total == 0 or not bounds:
+        return UNKNOWN_DEADLINE_MS
+    seen, p99 = 0, bounds[-1]
+    for bound, count in zip(bounds, counts, strict=False):
+        seen += count
+        if seen >= 0.99 * total:
+            p99 = bound
+            break
+    return int(min(max(5000 * p99, LEAST_DEADLINE_MS), MOST_DEADLINE_MS))
