@@ -12,7 +12,7 @@ LOCAL := $(PYTHON3) deploy/local
 PYTEST := $(PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status images install demo check lint test bench bench-% lock
+.PHONY: help up down status images install demo check lint test bench lock clean purge
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ demo: install .venv/stamp ## the whole loop on real data: train, serve, drift, r
 	@$(PYTHON) examples/flights/demo.py
 
 test: lint install ## everything that CI runs: check, chart, tests on the local cluster
-	@$(PYTEST) tests
+	@$(PYTEST) tests $(if $(CONTEXT),-m "not local")
 
 check: lint ## lint, types, layers, generated files, unit and property tests; no cluster, a minute
 	@$(PYTEST) tests/unit tests/property
@@ -58,10 +58,12 @@ bench-rollout: .venv/stamp ## how often good versions are rolled back, and how s
 lock: .venv/stamp ## resolve the requirements anew (with hashes)
 	@$(PYTHON) -m pip install -q uv && sh deploy/lock.sh
 
-.venv/stamp: requirements/dev.txt pyproject.toml
-	@echo "Python environment in .venv (the first time: a minute)"
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON3=python3.12" >&2; exit 1; }
-	@$(PYTHON3) -m venv .venv || { echo "error: python3 -m venv failed; fix: apt-get install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -m pip install --disable-pip-version-check -q --require-hashes -r requirements/dev.txt
-	@$(PYTHON) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "homeostat.pth").write_text(str(pathlib.Path("src").resolve()))'
-	@touch $@
+clean: ## remove .venv and the tools' caches (not the cluster, not its builds)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+purge: down clean ## also end the cluster and remove its data
+	@rm -rf .local
+	@echo "builds and layers for the next time stay in $${HOMEOSTAT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/homeostat}"
+
+.venv/stamp: requirements/dev.txt deploy/environment.py
+	@$(PYTHON3) deploy/environment.py

@@ -27,7 +27,7 @@ FIX = "see that the Debian package index can be reached (`apt-get update`), or n
 
 
 def buildah() -> list[str]:
-    """buildah with a storage of its own, outside of the checkout, so that layers outlive it."""
+    """The buildah command with a storage of its own, outside of the checkout, so that layers outlive it."""
     return [
         "buildah",
         "--root",

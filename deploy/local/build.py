@@ -119,7 +119,7 @@ def _build(module: Module, target: Target, output: Path, of: layout.Layout, curr
         current.say(f"{compiled} packages, now {line}")
 
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-    command = [
+    command: list[str | Path] = [
         "go",
         "build",
         "-v",

@@ -114,7 +114,7 @@ def holder(number: int) -> str:
         }
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if any(os.readlink(entry) in inodes for entry in (process / "fd").iterdir()):
+            if any(str(entry.readlink()) in inodes for entry in (process / "fd").iterdir()):
                 return f"process {process.name} ({(process / 'comm').read_text().strip()})"
         except OSError:  # it ended meanwhile
             continue

@@ -86,61 +86,65 @@ def foundation(of: Layout, binaries: Path) -> list[Component]:
 
 def api_server(of: Layout, binaries: Path) -> Component:
     """The API server, reachable on the bridge only. Killed at once in the end: it keeps no state, and its own end takes 20 s."""
-    pki = of.pki
-    return Component(
-        "kube-apiserver",
-        [
-            f"{binaries}/kube-apiserver",
-            "--etcd-servers",
-            f"http://{LOOPBACK}:2379",
-            "--service-cluster-ip-range",
-            SERVICE_RANGE,
-            "--bind-address",
-            GATEWAY,
-            "--advertise-address",
-            GATEWAY,
-            "--authorization-mode",
-            "Node,RBAC",
-            "--profiling=false",
-            "--client-ca-file",
-            f"{pki}/ca.crt",
-            "--tls-cert-file",
-            f"{pki}/apiserver.crt",
-            "--tls-private-key-file",
-            f"{pki}/apiserver.key",
-            "--service-account-key-file",
-            f"{pki}/sa.pub",
-            "--service-account-signing-key-file",
-            f"{pki}/sa.key",
-            "--service-account-issuer",
-            "https://kubernetes.default.svc",
-            "--kubelet-certificate-authority",
-            f"{pki}/ca.crt",
-            "--kubelet-client-certificate",
-            f"{pki}/admin.crt",
-            "--kubelet-client-key",
-            f"{pki}/admin.key",
-            "--kubelet-preferred-address-types=InternalIP",  # else exec and logs fail on the look-up of the node's name
-            "--requestheader-client-ca-file",
-            f"{pki}/ca.crt",
-            "--requestheader-allowed-names",
-            "front-proxy",
-            "--requestheader-username-headers",
-            "X-Remote-User",
-            "--requestheader-group-headers",
-            "X-Remote-Group",
-            "--requestheader-extra-headers-prefix",
-            "X-Remote-Extra-",
-            "--proxy-client-cert-file",
-            f"{pki}/front.crt",
-            "--proxy-client-key-file",
-            f"{pki}/front.key",
-            "--enable-aggregator-routing=true",  # metrics-server runs on the host, behind a Service without selector
-        ],
-        f"https://{GATEWAY}:6443/readyz",
-        [(GATEWAY, 6443)],
-        grace=0,
-    )
+    argv = [f"{binaries}/kube-apiserver", *_own_side(of.pki), *_kubelet_and_aggregation(of.pki)]
+    return Component("kube-apiserver", argv, f"https://{GATEWAY}:6443/readyz", [(GATEWAY, 6443)], grace=0)
+
+
+def _own_side(pki: Path) -> list[str]:
+    """Store, addresses, certificates and service accounts of the API server."""
+    return [
+        "--etcd-servers",
+        f"http://{LOOPBACK}:2379",
+        "--service-cluster-ip-range",
+        SERVICE_RANGE,
+        "--bind-address",
+        GATEWAY,
+        "--advertise-address",
+        GATEWAY,
+        "--authorization-mode",
+        "Node,RBAC",
+        "--profiling=false",
+        "--client-ca-file",
+        f"{pki}/ca.crt",
+        "--tls-cert-file",
+        f"{pki}/apiserver.crt",
+        "--tls-private-key-file",
+        f"{pki}/apiserver.key",
+        "--service-account-key-file",
+        f"{pki}/sa.pub",
+        "--service-account-signing-key-file",
+        f"{pki}/sa.key",
+        "--service-account-issuer",
+        "https://kubernetes.default.svc",
+    ]
+
+
+def _kubelet_and_aggregation(pki: Path) -> list[str]:
+    """How the API server reaches the kubelet and metrics-server."""
+    return [
+        "--kubelet-certificate-authority",
+        f"{pki}/ca.crt",
+        "--kubelet-client-certificate",
+        f"{pki}/admin.crt",
+        "--kubelet-client-key",
+        f"{pki}/admin.key",
+        "--kubelet-preferred-address-types=InternalIP",  # else exec and logs fail on the look-up of the node's name
+        "--requestheader-client-ca-file",
+        f"{pki}/ca.crt",
+        "--requestheader-allowed-names",
+        "front-proxy",
+        "--requestheader-username-headers",
+        "X-Remote-User",
+        "--requestheader-group-headers",
+        "X-Remote-Group",
+        "--requestheader-extra-headers-prefix",
+        "X-Remote-Extra-",
+        "--proxy-client-cert-file",
+        f"{pki}/front.crt",
+        "--proxy-client-key-file",
+        f"{pki}/front.key",
+        "--enable-aggregator-routing=true",  # metrics-server runs on the host, behind a Service without selector
+    ]
 
 
 def controllers(of: Layout, binaries: Path) -> list[Component]:
@@ -195,87 +199,99 @@ def controllers(of: Layout, binaries: Path) -> list[Component]:
 
 def node(of: Layout, binaries: Path) -> list[Component]:
     """Kubelet, service proxy, DNS and metrics of the one node."""
+    return [_kubelet(of, binaries), _proxy(of, binaries), _dns(of, binaries), _metrics(of, binaries)]
+
+
+def _kubelet(of: Layout, binaries: Path) -> Component:
+    return Component(
+        "kubelet",
+        [
+            f"{binaries}/kubelet",
+            "--config",
+            f"{of.config}/kubelet.json",
+            "--kubeconfig",
+            f"{of.state}/kubelet.kubeconfig",
+            "--hostname-override",
+            NODE,
+            "--node-ip",
+            GATEWAY,
+            "--root-dir",
+            f"{of.state}/kubelet",
+            "--cert-dir",
+            f"{of.pki}",
+        ],
+        f"http://{LOOPBACK}:10248/healthz",
+        [(GATEWAY, 10250), (LOOPBACK, 10248)],
+        ["kubelet.json", "resolv.conf"],
+    )
+
+
+def _proxy(of: Layout, binaries: Path) -> Component:
     admin = f"{of.state}/admin.kubeconfig"
-    return [
-        Component(
-            "kubelet",
-            [
-                f"{binaries}/kubelet",
-                "--config",
-                f"{of.config}/kubelet.json",
-                "--kubeconfig",
-                f"{of.state}/kubelet.kubeconfig",
-                "--hostname-override",
-                NODE,
-                "--node-ip",
-                GATEWAY,
-                "--root-dir",
-                f"{of.state}/kubelet",
-                "--cert-dir",
-                f"{of.pki}",
-            ],
-            f"http://{LOOPBACK}:10248/healthz",
-            [(GATEWAY, 10250), (LOOPBACK, 10248)],
-            ["kubelet.json", "resolv.conf"],
-        ),
-        Component(
-            "kube-proxy",
-            [
-                f"{binaries}/kube-proxy",
-                "--kubeconfig",
-                admin,
-                "--proxy-mode",
-                "nftables",
-                "--hostname-override",
-                NODE,
-                "--cluster-cidr",
-                POD_RANGE,
-                "--conntrack-max-per-core",
-                "0",  # its sysctl cannot be written in containers and belongs to the machine anyway
-                "--metrics-bind-address",
-                f"{LOOPBACK}:10249",
-                "--healthz-bind-address",
-                f"{LOOPBACK}:10256",
-            ],
-            f"http://{LOOPBACK}:10256/livez",
-            [(LOOPBACK, 10249), (LOOPBACK, 10256)],
-        ),
-        Component(
-            "coredns",
-            [f"{binaries}/coredns", "-conf", f"{of.config}/Corefile"],
-            f"http://{GATEWAY}:8181/health",
-            [(GATEWAY, 53), (GATEWAY, 8181)],
-            ["Corefile"],
-        ),
-        Component(
-            "metrics-server",
-            [
-                f"{binaries}/metrics-server",
-                "--kubeconfig",
-                admin,
-                "--authentication-kubeconfig",
-                admin,
-                "--authorization-kubeconfig",
-                admin,
-                "--cert-dir",
-                f"{of.state}/metrics-server",
-                "--kubelet-preferred-address-types",
-                "InternalIP",
-                "--kubelet-certificate-authority",
-                f"{of.pki}/ca.crt",
-                "--metric-resolution",
-                "10s",
-                "--kubelet-request-timeout",
-                "5s",
-                "--secure-port",
-                "4443",
-                "--bind-address",
-                GATEWAY,
-            ],
-            f"https://{GATEWAY}:4443/livez",
-            [(GATEWAY, 4443)],
-        ),
-    ]
+    return Component(
+        "kube-proxy",
+        [
+            f"{binaries}/kube-proxy",
+            "--kubeconfig",
+            admin,
+            "--proxy-mode",
+            "nftables",
+            "--hostname-override",
+            NODE,
+            "--cluster-cidr",
+            POD_RANGE,
+            "--conntrack-max-per-core",
+            "0",  # its sysctl cannot be written in containers and belongs to the machine anyway
+            "--metrics-bind-address",
+            f"{LOOPBACK}:10249",
+            "--healthz-bind-address",
+            f"{LOOPBACK}:10256",
+        ],
+        f"http://{LOOPBACK}:10256/livez",
+        [(LOOPBACK, 10249), (LOOPBACK, 10256)],
+    )
+
+
+def _dns(of: Layout, binaries: Path) -> Component:
+    return Component(
+        "coredns",
+        [f"{binaries}/coredns", "-conf", f"{of.config}/Corefile"],
+        f"http://{GATEWAY}:8181/health",
+        [(GATEWAY, 53), (GATEWAY, 8181)],
+        ["Corefile"],
+    )
+
+
+def _metrics(of: Layout, binaries: Path) -> Component:
+    admin = f"{of.state}/admin.kubeconfig"
+    return Component(
+        "metrics-server",
+        [
+            f"{binaries}/metrics-server",
+            "--kubeconfig",
+            admin,
+            "--authentication-kubeconfig",
+            admin,
+            "--authorization-kubeconfig",
+            admin,
+            "--cert-dir",
+            f"{of.state}/metrics-server",
+            "--kubelet-preferred-address-types",
+            "InternalIP",
+            "--kubelet-certificate-authority",
+            f"{of.pki}/ca.crt",
+            "--metric-resolution",
+            "10s",
+            "--kubelet-request-timeout",
+            "5s",
+            "--secure-port",
+            "4443",
+            "--bind-address",
+            GATEWAY,
+        ],
+        f"https://{GATEWAY}:4443/livez",
+        [(GATEWAY, 4443)],
+    )
 
 
 def everything(of: Layout, binaries: Path) -> list[Component]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from deploy.local import archive, base, containerd, exchange, layout, packages
 from deploy.local import build as go
 from deploy.local.layout import Layout
-from deploy.local.progress import Problem, call, follow, step
+from deploy.local.progress import Problem, follow, step
 
 TARGETS = ("operator", "server", "trainer")
 OPERATOR_SIDE = {"operator", "reconcile", "cluster", "domain", "signals", "runtime"}

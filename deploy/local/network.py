@@ -48,14 +48,9 @@ def make() -> None:
         _setting(name).write_text(value)
     call(["ip", "route", "replace", SERVICE_RANGE, "dev", BRIDGE], fix=FIX)
     _quiet(["nft", "delete", "table", "ip", TABLE])
-    call(
-        [
-            "nft",
-            f"table ip {TABLE} {{ chain postrouting {{ type nat hook postrouting priority srcnat; "
-            f"ip saddr {POD_RANGE} ip daddr != {{ {POD_RANGE}, {SERVICE_RANGE} }} masquerade; }}; }}",
-        ],
-        fix=FIX,
-    )
+    masquerade = f"ip saddr {POD_RANGE} ip daddr != {{ {POD_RANGE}, {SERVICE_RANGE} }} masquerade;"
+    hook = "type nat hook postrouting priority srcnat;"
+    call(["nft", f"table ip {TABLE} {{ chain postrouting {{ {hook} {masquerade} }}; }}"], fix=FIX)
 
 
 def remove() -> None:

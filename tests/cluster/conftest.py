@@ -1,0 +1,8 @@
+import pytest
+
+from cluster.ground import bring
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed() -> None:
+    bring("install")
