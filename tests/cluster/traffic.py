@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from cluster.loop import kubectl
 
-PAUSE = 0.01
+PAUSE = 0.008
 FEEDBACK_EVERY = 20
 
 
@@ -39,7 +39,7 @@ class Traffic:
     host: str
     model: str
     rows: Sequence[tuple[dict[str, float], Any]]
-    threads: int = 2
+    threads: int = 4
     statuses: Counter[int] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)

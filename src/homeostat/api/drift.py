@@ -1,6 +1,6 @@
 """DriftMonitor: reads live metrics, acts on the other kinds."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -8,6 +8,11 @@ from homeostat.api.base import ApiModel, Digest, Duration, Instant, Rule, Text
 from homeostat.api.meta import Conditions, NameRef
 
 Finding = Literal["DataDrift", "PredictionDrift", "Degradation"]
+_ON: Final = "Findings that start the action: `DataDrift`, `PredictionDrift`, `Degradation`. Example: `[DataDrift]`."
+_Findings = Annotated[
+    tuple[Finding, ...],
+    Field(min_length=1, max_length=3, json_schema_extra={"x-kubernetes-list-type": "set"}),
+]
 
 
 class Budget(ApiModel):
@@ -24,15 +29,11 @@ class Action(ApiModel):
         Literal["Retrain", "Rollback"],
         Field(description="`Retrain`: the world changed; `Rollback`: the version is at fault."),
     ]
-    on: Annotated[
-        tuple[Finding, ...],
-        Field(
-            min_length=1,
-            max_length=3,
-            description="Findings that start the action: `DataDrift`, `PredictionDrift`, `Degradation`. Example: `[DataDrift]`.",
-            json_schema_extra={"x-kubernetes-list-type": "set"},
-        ),
-    ]
+    on: Annotated[_Findings | None, Field(description=_ON)] = None
+    bare_on: Annotated[
+        _Findings | None,
+        Field(alias="true", description="The same as `on`: YAML 1.1 reads a bare `on` as the word `true`."),
+    ] = None
     cooldown: Annotated[Duration, Field(description="Least time between two of these actions. Default: `24h`.")] = (
         Duration("24h")
     )
@@ -53,11 +54,21 @@ class Action(ApiModel):
     ] = None
     cel: ClassVar = (
         Rule(
+            "has(self.on) != has(self.__true__)",
+            "name under `on`, once, the findings that start the action: DataDrift, PredictionDrift, Degradation",
+            ".on",
+        ),
+        Rule(
             "self.type == 'Retrain' || !has(self.trainingRef)",
             "remove trainingRef: a Rollback runs no training",
             ".trainingRef",
         ),
     )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What starts the action, under whichever of its two names it stands."""
+        return self.on or self.bare_on or ()
 
 
 class DriftMonitorSpec(ApiModel):

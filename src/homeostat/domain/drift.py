@@ -296,7 +296,7 @@ NextAction = Act | Blocked | Nothing
 def action_policy(spec: Action) -> ActionPolicy:
     """The spec's words as numbers."""
     budget = spec.budget
-    return ActionPolicy(spec.type, spec.on, spec.cooldown.seconds, budget.max, budget.period.seconds, spec.max_attempts)
+    return ActionPolicy(spec.type, spec.findings, spec.cooldown.seconds, budget.max, budget.period.seconds, spec.max_attempts)
 
 
 def next_action(
