@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from cluster.loop import kubectl
+from cluster.loop import eventually, kubectl
 
 PAUSE = 0.008
 FEEDBACK_EVERY = 20
@@ -45,11 +45,23 @@ class Traffic:
     errors: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
+        eventually(self._reachable, 30, f"{self.host} answers")
         self._stop = threading.Event()
         self._running = [threading.Thread(target=self._send, args=(i,), daemon=True) for i in range(self.threads)]
         for thread in self._running:
             thread.start()
         return self
+
+    def _reachable(self) -> bool:
+        """Ready pods are one thing, the node's rules for a new Service another."""
+        connection = http.client.HTTPConnection(self.host, 8080, timeout=5)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == 200
+        except (ConnectionError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()

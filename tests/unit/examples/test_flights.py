@@ -172,12 +172,12 @@ TWICE = State(
 HARMED = Told(harmed=T0, before=3)
 
 
-def test_the_harm_waits_for_two_retrainings_and_for_june() -> None:
-    assert next_move(TWICE, Told(), 5, over=False) is Move.NOTHING
-    assert next_move(TWICE, Told(), 6, over=False) is Move.HARM
-    once = State(versions=TWICE.versions[:2], stable="flights-2", ended=(ended(1), ended(2)))
-    assert next_move(once, Told(), 8, over=False) is Move.NOTHING
-    assert next_move(once, Told(), 9, over=False) is Move.HARM
+def test_the_harm_waits_for_a_retraining_and_for_may() -> None:
+    assert next_move(TWICE, Told(), 4, over=False) is Move.NOTHING
+    assert next_move(TWICE, Told(), 5, over=False) is Move.HARM
+    never = State(versions=TWICE.versions[:1], stable="flights-1", ended=(ended(1),))
+    assert next_move(never, Told(), 8, over=False) is Move.NOTHING
+    assert next_move(never, Told(), 9, over=False) is Move.HARM
 
 
 def test_the_harm_waits_until_nothing_is_under_way() -> None:
