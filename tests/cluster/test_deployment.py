@@ -16,6 +16,10 @@ from cluster.traffic import Traffic, address
 
 pytestmark = pytest.mark.cluster
 CANARY = {"canary": {"steps": [{"weight": 30, "duration": "4s"}]}}
+METRICS = [  # wide tolerances: good versions pass after hundreds of requests instead of thousands
+    {"type": "ErrorRate", "tolerance": {"absolute": 0.05}},
+    {"type": "Quality", "tolerance": {"absolute": 0.05}},
+]
 DIGEST = f"sha256:{'0' * 64}"
 
 
@@ -48,7 +52,8 @@ def training(*, estimator: str = "LogisticRegression", seed: int = 0, **paramete
 
 def serving(name: str, **more: Any) -> dict[str, Any]:
     model = {"trainingRef": {"name": name}}
-    return {"model": model, "strategy": CANARY, "bake": {"duration": "5s"}, "replicas": 1, **more}
+    analysis = {"metrics": METRICS}
+    return {"model": model, "strategy": CANARY, "analysis": analysis, "bake": {"duration": "5s"}, "replicas": 1, **more}
 
 
 def serve(namespace: str, name: str, **more: Any) -> None:
@@ -78,8 +83,8 @@ def test_a_better_version_is_promoted_and_a_worse_one_rolled_back_and_nobody_see
         apply(namespace, "ModelTraining", "loop", training(estimator="HistGradientBoostingClassifier"))
         eventually(lambda: stable(namespace, "loop") == "loop-2", 120, "loop-2 is promoted")
         wait_condition((namespace, "md", "loop"), "Ready", ("True", "Serving"), 60)
-        apply(namespace, "ModelTraining", "loop", training(C=1e-9))
-        wait_condition((namespace, "md", "loop"), "RolledBack", ("True", "AnalysisFailed"), 120)
+        apply(namespace, "ModelTraining", "loop", training(estimator="DecisionTreeClassifier", max_depth=1))
+        wait_condition((namespace, "md", "loop"), "RolledBack", ("True", "RolledBack"), 120)
     users.assert_nobody_saw_an_error()
     assert set(users.versions) == {"v1", "v2", "v3"}
     after = status(namespace, "loop")
@@ -145,7 +150,7 @@ def test_an_operator_that_is_killed_in_a_rollout_ends_it_the_same(namespace: str
     serve(namespace, name)
     with Traffic(address(namespace, name), name, ROWS) as users:
         bad = moment == "rollback"
-        worse = training(C=1e-9)
+        worse = training(estimator="DecisionTreeClassifier", max_depth=1)
         apply(namespace, "ModelTraining", name, worse if bad else training(estimator="HistGradientBoostingClassifier"))
         if bad:
             eventually(lambda: status(namespace, name).get("quarantined"), 120, "the verdict")

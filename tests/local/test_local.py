@@ -129,3 +129,44 @@ def test_a_dead_component_is_started_again_and_nothing_else() -> None:
     after = processes()
     assert {name for name, pid in after.items() if pid != before[name]} == {"kube-scheduler"}
     assert tool("status").returncode == 0
+
+
+def test_another_checkout_takes_over_and_nothing_of_the_first_stays(copy: Path) -> None:
+    before = processes()
+    try:
+        done = tool("up", checkout=copy)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"taking down what is left of {ROOT}" in done.stdout
+        assert not [pid for pid in before.values() if _is_component(pid)]
+        assert json.loads(RECORD.read_text())["checkout"] == str(copy)
+    finally:
+        ended = tool("down", checkout=copy)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert _left() == []
+    again = tool("up")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert tool("status").returncode == 0
+
+
+def _is_component(pid: int) -> bool:
+    try:
+        return b"HOMEOSTAT_LOCAL_CLUSTER" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def _left() -> list[str]:
+    """Mounts, interfaces, network namespaces, routes and tables that a cluster would have."""
+    asked = {
+        "mount": ["cat", "/proc/mounts"],
+        "interface": ["ip", "-o", "link"],
+        "namespace": ["ip", "netns", "list"],
+        "route": ["ip", "route"],
+        "table": ["nft", "list", "tables"],
+    }
+    marks = ("homeostat", "cni-", "10.96.0.0", "kube-proxy", "/kubelet/")
+    found = []
+    for what, words in asked.items():
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        found += [f"{what}: {line}" for line in said.splitlines() if any(mark in line for mark in marks)]
+    return found
