@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rebuild", action="store_true", help="images: build even when nothing changed")
     arguments = parser.parse_args(argv)
     os.environ.pop("KUBECONFIG", None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was begun is put away, as after Ctrl-C
     try:
         return commands.COMMANDS[arguments.command](CHECKOUT, rebuild=arguments.rebuild)
     except Problem as problem:

@@ -33,7 +33,7 @@ def buildah() -> list[str]:
         "--root",
         str(layout.cache() / "buildah"),
         "--runroot",
-        "/run/homeostat-local-build",
+        str(layout.BUILD),
         "--storage-driver",
         "overlay",
     ]

@@ -29,7 +29,7 @@ def own_cluster(command: str) -> None:
     if context := os.environ.get("CONTEXT"):
         raise Problem(
             f"CONTEXT={context} chooses another cluster; `{command}` is only for the one of this machine",
-            f"run `make {command}` without CONTEXT, or use only install, demo and test with it",
+            f"run `make {command}` without CONTEXT, or use only install and test with it",
         )
 
 

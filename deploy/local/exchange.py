@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local import base, checks, components, containerd, layout
+from deploy.local import base, checks, components, containerd, layout, processes
 from deploy.local.progress import call, wait_until
 
 ADDRESS = "127.0.0.1"
@@ -27,6 +27,7 @@ def registry(binary: Path) -> Iterator[None]:
     if folder.exists() and sum(file.stat().st_size for file in folder.rglob("data")) > LIMIT:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    processes.end(processes.find(processes.exchange), grace=0)  # of a run that was killed; the machine's lock is ours
     checks.port(ADDRESS, PORT, "the exchange of images")
     settings = folder / "config.yml"
     settings.write_text(
@@ -34,9 +35,8 @@ def registry(binary: Path) -> Iterator[None]:
         f"http: {{addr: '{ADDRESS}:{PORT}'}}\n"
     )
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [binary, "serve", settings], stdout=log, stderr=subprocess.STDOUT, env={"OTEL_TRACES_EXPORTER": "none"}
-        )
+        environment = {"OTEL_TRACES_EXPORTER": "none", layout.MARK: "exchange"}
+        process = subprocess.Popen([binary, "serve", settings], stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             wait_until(
                 "the exchange registry answers",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local import archive, base, containerd, exchange, layout, packages
+from deploy.local import archive, base, cluster, containerd, exchange, layout, packages
 from deploy.local import build as go
 from deploy.local.layout import Layout
 from deploy.local.progress import Problem, follow, step
@@ -97,7 +97,7 @@ def build_all(of: Layout, *, rebuild: bool) -> None:
             for image in products:
                 _product(of, image)
     of.images.write_text(json.dumps(now, indent=1) + "\n")
-    _forget(images, list(before.values()))
+    _forget(of, images, list(before.values()))
     print(f"images after {time.monotonic() - began:.1f} s: {' '.join(now.values())}")
 
 
@@ -182,9 +182,15 @@ def _import(of: Layout, image: Image, manifest: str, size: int, blobs: Mapping[s
     target.unlink()
 
 
-def _forget(images: Sequence[Image], before: Sequence[str]) -> None:
-    """Remove images of content tags that are neither current nor the ones before, which running pods may still name."""
-    kept = {name for image in images for name in image.names} | {f"docker.io/{name}" for name in before}
+def _used(of: Layout) -> set[str]:
+    """Images that pod templates name: a served version keeps its image over many builds, and there is nowhere to pull it from."""
+    path = "jsonpath={range .items[*]}{..image}{' '}{end}"
+    return set(cluster.kubectl(of, "get", "deployments,jobs,pods", "-A", "-o", path).split())
+
+
+def _forget(of: Layout, images: Sequence[Image], before: Sequence[str]) -> None:
+    """Remove images of content tags that are neither current, nor the ones before, nor named by anything in the cluster."""
+    kept = {name for image in images for name in image.names} | {f"docker.io/{name}" for name in (*before, *_used(of))}
     ours = tuple(f"docker.io/homeostat/{image.name}:dev-" for image in images)
     containerd.remove(sorted(name for name in containerd.images() if name.startswith(ours) and name not in kept))
     containerd.remove(containerd.unnamed())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN = Path("/run/homeostat-local")  # sockets have to be short: a Unix socket path ends at 107 characters
+BUILD = Path("/run/homeostat-local-build")  # buildah's short-lived state
 LOCK = Path("/run/homeostat-local.lock")
 RECORD = RUN / "record.json"
 CONTAINERD_SOCKET = RUN / "containerd.sock"

@@ -53,13 +53,14 @@ def make() -> None:
     call(["nft", f"table ip {TABLE} {{ chain postrouting {{ {hook} {masquerade} }}; }}"], fix=FIX)
 
 
-def remove() -> None:
-    """Remove everything of ours and of our kube-proxy: interfaces (routes go with them) and tables."""
+def remove(*, with_proxy: bool) -> None:
+    """Remove everything of ours: interfaces (routes go with them) and tables; with_proxy: our kube-proxy's tables too."""
     ports = Path("/sys/class/net", BRIDGE, "brif")
     for port in sorted(ports.iterdir()) if ports.exists() else []:
         _quiet(["ip", "link", "delete", port.name])
     _quiet(["ip", "link", "delete", BRIDGE])
-    for family, table in (("ip", TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy")):
+    proxy = (("ip", "kube-proxy"), ("ip6", "kube-proxy")) if with_proxy else ()
+    for family, table in (("ip", TABLE), *proxy):
         _quiet(["nft", "delete", "table", family, table])
 
 

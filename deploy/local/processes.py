@@ -113,7 +113,31 @@ def marked(folder: Path) -> bool:
     return b"containerd-shim" in command[0] and str(layout.CONTAINERD_SOCKET).encode() in command
 
 
-def in_pods(folder: Path) -> bool:
-    """True for a process that runs inside of a pod of ours (the kubelet's control groups)."""
-    groups = (line.split(":", 2)[2] for line in (folder / "cgroup").read_text().splitlines() if line.count(":") >= 2)
-    return any(group.startswith("/kubepods") for group in groups)
+def exchange(folder: Path) -> bool:
+    """True for the registry that hands images to containerd during `make images`."""
+    return f"\0{layout.MARK}=exchange\0".encode() in b"\0" + (folder / "environ").read_bytes()
+
+
+def containers() -> set[str]:
+    """Ids of our containers, by what our containerd keeps of them."""
+    return {folder.name for folder in layout.RUN.glob("containerd/*/k8s.io/*")}
+
+
+def in_pods() -> Callable[[Path], bool]:
+    """Matches processes inside of our pods: their control group names a container of ours, or a shim of ours is their parent.
+
+    Pods of another Kubernetes on this machine are nobody's business here.
+    """
+    ids = containers()
+    shims = {each.pid for each in find(marked)}
+
+    def matches(folder: Path) -> bool:
+        groups = (
+            line.split(":", 2)[2] for line in (folder / "cgroup").read_text().splitlines() if line.count(":") >= 2
+        )
+        if any(ids & set(group.split("/")) for group in groups):
+            return True
+        status = (folder / "stat").read_text()
+        return int(status.rpartition(")")[2].split()[1]) in shims and not marked(folder)
+
+    return matches

@@ -24,24 +24,25 @@ def everything(record: Record | None, states: Iterable[Path], current: Step) -> 
     `states` are state folders to unmount below. Raises Problem when something cannot be removed.
     """
     known = dict(record.processes) if record else {}
-    folders = {str(layout.RUN), *(str(state) for state in states)}
+    folders = {str(layout.RUN), str(layout.BUILD), *(str(state) for state in states)}
     if record:
         folders.add(str(layout.Layout(Path(record.checkout)).state))
     current.say("pods")
     processes.end([known[name] for name in FIRST if name in known], grace=0)
-    processes.end(processes.find(processes.in_pods), grace=POD_GRACE)
+    processes.end(processes.find(processes.in_pods()), grace=POD_GRACE)
     current.say("components")
     processes.end([each for name, each in known.items() if name not in LAST], grace=0)
     processes.end([known[name] for name in LAST if name in known], grace=5.0)
     _sweep()
     current.say("mounts and network")
     unmount(folders)
-    network.remove()
+    network.remove(with_proxy=record is not None or network.present())
     _remove_control_groups()
     _remove_traces(folders)
     if record:
         network.restore_settings(record.sysctl_before)
-    shutil.rmtree(layout.RUN, ignore_errors=True)
+    for folder in (layout.RUN, layout.BUILD):
+        shutil.rmtree(folder, ignore_errors=True)
     if rest := leftovers():
         raise Problem(
             f"could not be removed: {', '.join(rest)}",
@@ -52,7 +53,8 @@ def everything(record: Record | None, states: Iterable[Path], current: Step) -> 
 def _sweep() -> None:
     """End what carries our mark or runs in our pods though no record names it."""
     for _ in range(3):
-        found: list[Running] = [*processes.find(processes.marked), *processes.find(processes.in_pods)]
+        marks = (processes.marked, processes.exchange, processes.in_pods())
+        found: list[Running] = [each for mark in marks for each in processes.find(mark)]
         if not found:
             return
         processes.end(found, grace=0)
@@ -91,12 +93,28 @@ def _remove_control_groups() -> None:
 
 
 def _control_groups() -> list[Path]:
+    """The kubelet's groups, unless processes of another kubelet's pods are in them."""
     base = Path("/sys/fs/cgroup")
     return [
         folder
         for folder in (base / "kubepods", *base.glob("*/kubepods"))
-        if folder.is_dir() and not folder.parent.is_symlink()
+        if folder.is_dir() and not folder.parent.is_symlink() and not _foreign(folder)
     ]
+
+
+def _foreign(group: Path) -> bool:
+    ids = processes.containers()
+    return any(
+        file.read_text().strip()
+        for file in group.rglob("cgroup.procs")
+        if file.parent.name not in ids and not _zombies(file)
+    )
+
+
+def _zombies(file: Path) -> bool:
+    """Whether all that a group still holds has ended already."""
+    states = [Path("/proc", pid, "stat") for pid in file.read_text().split()]
+    return all(not s.exists() or s.read_text().rpartition(")")[2].split()[0] in "ZX" for s in states)
 
 
 def _remove_traces(folders: Iterable[str]) -> None:
@@ -123,7 +141,9 @@ def _remove_traces(folders: Iterable[str]) -> None:
 
 def leftovers() -> list[str]:
     """What of a cluster is still on this machine, in words; empty after a complete end."""
-    found = [f"process {each.pid}" for each in (*processes.find(processes.marked), *processes.find(processes.in_pods))]
+    found = [
+        f"process {each.pid}" for each in (*processes.find(processes.marked), *processes.find(processes.in_pods()))
+    ]
     found += [f"mount {point}" for point in mounts([str(layout.RUN)])]
     if network.present():
         found.append(f"interface {layout.BRIDGE}")

@@ -103,6 +103,8 @@ async def homeostat(*args: str) -> str:
 
 async def connect() -> Cluster:
     """The local cluster with a ready operator and its registry. Raises Trouble when one is missing."""
+    if os.environ.get("CONTEXT"):
+        raise Trouble("the demo talks to cluster addresses, so it runs on the local cluster only", "run: make demo")
     fix = "run: make demo   (or make up images install, and this again)"
     if not KUBECONFIG.exists() or not KUBECTL.exists():
         raise Trouble(f"there is no cluster: {KUBECONFIG} is missing", fix)
