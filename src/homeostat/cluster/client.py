@@ -20,7 +20,9 @@ MERGE: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
 PAGE: Final = 500
 SILENCE_SECONDS: Final = 70.0  # bookmarks come each minute: a longer silence is a dead stream
-REQUEST_SECONDS: Final = 15.0
+REQUEST_SECONDS: Final = (
+    4.0  # less than a Lease lasts beyond its trust: a request of a lost one is over before another leads
+)
 
 
 class Access:
@@ -74,8 +76,8 @@ class Client:
 
     @classmethod
     async def connect(cls, access: Access) -> Client:
-        """A client with its own connections."""
-        connector = aiohttp.TCPConnector(limit=128, ssl=access.ssl, keepalive_timeout=60)
+        """A client with its own connections: watches hold six a namespace, so their number has no limit of its own."""
+        connector = aiohttp.TCPConnector(limit=0, ssl=access.ssl, keepalive_timeout=60)
         return cls(access, aiohttp.ClientSession(connector=connector, auto_decompress=True))
 
     async def close(self) -> None:

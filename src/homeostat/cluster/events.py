@@ -15,7 +15,7 @@ from typing import Final
 from homeostat.api.meta import Meta
 from homeostat.api.names import API_VERSION
 from homeostat.cluster.client import MERGE, Client
-from homeostat.errors import HomeostatError
+from homeostat.errors import HomeostatError, NotFound
 
 LOG: Final = logging.getLogger("homeostat.events")
 REMEMBERED: Final = 2000
@@ -71,12 +71,13 @@ class Recorder:
             if now - known.at > REPEAT_SECONDS:
                 known.at = now
                 series = {"series": {"count": known.count, "lastObservedTime": stamp}}
-                await self._client.send("PATCH", f"{path}/{known.name}", series, content_type=MERGE)
+                try:
+                    await self._client.send("PATCH", f"{path}/{known.name}", series, content_type=MERGE)
+                except NotFound:  # the API server forgets Events after an hour
+                    del self._posted[key]
+                    await self._post(kind, meta, level, reason, note)
             return
         name = f"{meta.name}.{uuid.uuid4().hex[:16]}"
-        self._posted[key] = _Posted(name, 1, now)
-        if len(self._posted) > REMEMBERED:
-            self._posted.popitem(last=False)
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -97,3 +98,6 @@ class Recorder:
             },
         }
         await self._client.send("POST", path, event)
+        self._posted[key] = _Posted(name, 1, now)
+        if len(self._posted) > REMEMBERED:
+            self._posted.popitem(last=False)

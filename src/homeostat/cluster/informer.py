@@ -70,7 +70,7 @@ class Informer(Generic[C]):
             self.observe(child)
         gone = [c for c in self._mine() if (c.meta.namespace, c.meta.name) not in found]
         for child in gone:
-            self.forget(child.meta.namespace, child.meta.name)
+            self.forget(child.meta.namespace, child.meta.name, child.meta.uid)
         self.heard = time.monotonic()
         self.synced.set()
         return since
@@ -91,7 +91,7 @@ class Informer(Generic[C]):
                 self.observe(self.kind.project(event["object"]))
             case "DELETED":
                 place = event["object"]["metadata"]
-                self.forget(place.get("namespace", ""), place["name"])
+                self.forget(place.get("namespace", ""), place["name"], place["uid"])
             case _:  # a bookmark says only that the stream lives
                 pass
 
@@ -101,8 +101,8 @@ class Informer(Generic[C]):
         if self.store.put(child):
             self._changed(old, child)
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, namespace: str, name: str, uid: str) -> None:
         """It is gone."""
-        old = self.store.drop(namespace, name)
+        old = self.store.drop(namespace, name, uid)
         if old is not None:
             self._changed(old, None)

@@ -35,9 +35,9 @@ class Resources(Generic[S, T]):
         if self.store.put(new):
             self._changed(old, new)
 
-    def forget(self, namespace: str, name: str) -> None:
+    def forget(self, namespace: str, name: str, uid: str) -> None:
         """It is gone."""
-        old = self.store.drop(namespace, name)
+        old = self.store.drop(namespace, name, uid)
         if old is not None:
             self._changed(old, None)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from homeostat.api.meta import Meta
 
 Place = tuple[str, str]
+REMEMBERED: Final = 1000
 
 
 class Seen(Protocol):
@@ -31,6 +33,7 @@ class Store(Generic[T]):
         self._owner_of = owner_of
         self._by_owner: dict[str, set[Place]] = {}
         self._by_label: dict[tuple[str, str, str], set[Place]] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
 
     def get(self, namespace: str, name: str) -> T | None:
         """The object, or None."""
@@ -53,6 +56,8 @@ class Store(Generic[T]):
     def put(self, found: T) -> bool:
         """Take it, unless what is here is as new. True when it was taken."""
         place = (found.meta.namespace, found.meta.name)
+        if found.meta.uid in self._gone:  # a late answer to a write of ours
+            return False
         known = self._objects.get(place)
         if known is not None:
             if not newer(found.meta, known.meta):
@@ -63,12 +68,20 @@ class Store(Generic[T]):
             index.setdefault(key, set()).add(place)
         return True
 
-    def drop(self, namespace: str, name: str) -> T | None:
-        """Forget it; what it was."""
+    def drop(self, namespace: str, name: str, uid: str) -> T | None:
+        """Forget this object for good: a late word of it brings it not back. Returns what it was.
+
+        Another one that has taken its name meanwhile stays.
+        """
+        self._gone[uid] = None
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
         place = (namespace, name)
-        known = self._objects.pop(place, None)
-        if known is not None:
-            self._unindex(place, known)
+        known = self._objects.get(place)
+        if known is None or known.meta.uid != uid:
+            return None
+        del self._objects[place]
+        self._unindex(place, known)
         return known
 
     def _at(self, places: Iterable[Place]) -> tuple[T, ...]:

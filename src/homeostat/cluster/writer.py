@@ -32,7 +32,7 @@ class Mirror(Protocol):
         """An object as the API server just returned it."""
         ...
 
-    def unlearn(self, kind: str, namespace: str, name: str) -> None:
+    def unlearn(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """An object that is gone."""
         ...
 
@@ -119,7 +119,7 @@ class ApiWriter:
         try:
             await self._send("delete", kind, "DELETE", path(api_version, kind, meta.namespace, meta.name), options)
         except NotFound:
-            self._mirror.unlearn(kind, meta.namespace, meta.name)
+            self._mirror.unlearn(kind, meta.namespace, meta.name, meta.uid)
 
     async def patch_status(self, resource: Resource[Any, Any], status: Mapping[str, Any]) -> bool:
         """Merge-patch `status` (with the resourceVersion seen) if it differs from the resource's. True when it was sent."""

@@ -86,6 +86,8 @@ class Operator:
         self._live.writer = ApiWriter(client, self._live, recorder, digest, self._lease.check)
         probes = await serve(settings.port, self._alive, self._ready)
         tasks = [asyncio.create_task(each) for each in self._background(client, recorder)]
+        for task in tasks:
+            task.add_done_callback(self._on_end)
         workers = [
             asyncio.create_task(work(self._queue, self._reconcile, self._failed, self._allowed)) for _ in range(WORKERS)
         ]
@@ -149,7 +151,7 @@ class Operator:
                     resources.observe(raw)
                     found.add((raw["metadata"]["namespace"], raw["metadata"]["name"]))
         for place in before.keys() - found:
-            resources.forget(*place)
+            resources.forget(*place, before[place])
 
     def _allowed(self) -> bool:
         LEADER.set(self._lease.held())
@@ -193,6 +195,12 @@ class Operator:
             return 5.0
         LOG.error("%s: an error that nobody expected", key, exc_info=error, extra=context)
         return 0.0
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """No part of the operator may end before the operator does: better a restart than a deaf one."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.critical("a part of the operator died", exc_info=error)
+            self._on_lost()
 
     def _on_lost(self) -> None:
         self._lost = True

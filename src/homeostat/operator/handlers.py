@@ -33,7 +33,8 @@ def _bind(found: kopf.OperatorRegistry, plural: str, store: Resources[Any, Any])
     async def seen(event: kopf.RawEvent, **_: Any) -> None:
         raw: Any = event["object"]
         if event["type"] == "DELETED":
-            store.forget(raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
+            place = raw["metadata"]
+            store.forget(place.get("namespace", ""), place["name"], place["uid"])
         else:
             store.observe(dict(raw))
 

@@ -106,12 +106,12 @@ class Live:
             if store.put(new):
                 self._child_changed(old, new)
 
-    def unlearn(self, kind: str, namespace: str, name: str) -> None:
+    def unlearn(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """An object that is gone."""
         if kind in self.resources:
-            self.resources[kind].forget(namespace, name)
+            self.resources[kind].forget(namespace, name, uid)
         elif kind in self._children:
-            old = self._children[kind][1].drop(namespace, name)
+            old = self._children[kind][1].drop(namespace, name, uid)
             if old is not None:
                 self._child_changed(old, None)
 

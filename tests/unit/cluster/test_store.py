@@ -54,7 +54,7 @@ def test_children_are_found_by_owner_until_they_are_gone(store: Store[Thing]) ->
     store.put(thing("b", 1, owner="o"))
     store.put(thing("a", 1, owner="o"))
     assert [t.meta.name for t in store.owned_by("o")] == ["a", "b"]
-    store.drop("ml", "a")
+    store.drop("ml", "a", "u1")
     assert [t.meta.name for t in store.owned_by("o")] == ["b"]
 
 
@@ -62,3 +62,17 @@ def test_a_label_that_is_not_indexed_is_a_mistake(store: Store[Thing]) -> None:
     store.put(replace(thing("a", 1)))
     with pytest.raises(KeyError):
         store.labelled("ml", "colour", "red")
+
+
+def test_a_late_word_of_a_dropped_object_brings_it_not_back(store: Store[Thing]) -> None:
+    store.put(thing("a", 1))
+    store.drop("ml", "a", "u1")
+    assert not store.put(thing("a", 2))
+    assert store.put(thing("a", 3, uid="u2"))
+
+
+def test_the_end_of_an_object_does_not_take_the_next_one_of_its_name(store: Store[Thing]) -> None:
+    store.put(thing("a", 1))
+    store.put(thing("a", 5, uid="u2"))
+    assert store.drop("ml", "a", "u1") is None
+    assert store.get("ml", "a") == thing("a", 5, uid="u2")
