@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,11 @@ from typing import Any
 import pytest
 
 from cluster.loop import SYSTEM, a_namespace, apply, eventually, get, kubectl, push, wait_condition
+from cluster.specs import rows, serving, training
 from cluster.traffic import Traffic, address
 
 pytestmark = pytest.mark.cluster
-CANARY = {"canary": {"steps": [{"weight": 30, "duration": "4s"}]}}
-METRICS = [  # wide tolerances: good versions pass after hundreds of requests instead of thousands
-    {"type": "ErrorRate", "tolerance": {"absolute": 0.05}},
-    {"type": "Quality", "tolerance": {"absolute": 0.05}},
-]
 DIGEST = f"sha256:{'0' * 64}"
-
-
-def rows(count: int) -> list[tuple[dict[str, float], int]]:
-    """`late` follows from `a` and `b`, but for one row in ten."""
-    source = random.Random(1)
-    made = [
-        ({"a": float(source.randrange(10)), "b": float(source.randrange(10))}, source.random() < 0.1)
-        for _ in range(count)
-    ]
-    return [(row, int((row["a"] + row["b"] > 9) != flipped)) for row, flipped in made]
 
 
 ROWS = rows(2000)
@@ -43,17 +28,6 @@ def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         file.write_text("\n".join(["a,b,late", *(f"{r['a']},{r['b']},{label}" for r, label in ROWS)]))
         push(name, file, "rows:latest")
         yield name
-
-
-def training(*, estimator: str = "LogisticRegression", seed: int = 0, **parameters: Any) -> dict[str, Any]:
-    sklearn = {"estimator": estimator, "target": "late", "parameters": parameters}
-    return {"trainer": {"sklearn": sklearn}, "data": {"train": {"uri": "rows:latest"}}, "seed": seed}
-
-
-def serving(name: str, **more: Any) -> dict[str, Any]:
-    model = {"trainingRef": {"name": name}}
-    analysis = {"metrics": METRICS}
-    return {"model": model, "strategy": CANARY, "analysis": analysis, "bake": {"duration": "5s"}, "replicas": 1, **more}
 
 
 def serve(namespace: str, name: str, **more: Any) -> None:
