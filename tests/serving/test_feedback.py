@@ -48,3 +48,12 @@ def test_a_regression_counts_the_squared_error(tmp_path: Path) -> None:
 def test_a_body_that_is_no_feedback_is_refused(pod: Pod) -> None:
     for body in (b"", b"{", b'{"labels": 5}'):
         assert pod.feedback(body).status == 400
+
+
+def test_a_label_that_would_spoil_the_sum_is_refused(tmp_path: Path) -> None:
+    with Pod(models.regression(tmp_path / "m"), name="r", version="v1") as pod:
+        id_ = pod.ready().infer({"x": [10.0]}).ids[0]
+        nan = Mint("uid-1", "v1", 1).mint(1, float("nan"), 0, 0).decode()
+        labels = [{"id": id_, "label": label} for label in (20, 1.2e154, 1e200, -1e308)] + [{"id": nan, "label": 1}]
+        assert pod.feedback({"labels": labels}).json == {"accepted": 1, "refused": {"label": 4}}
+        assert pod.stats().feedback["v1"].squared_error == pytest.approx(0.0, abs=1e-3)

@@ -4,11 +4,12 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from serving.pod import ROW, Pod, as_inputs
+from serving.pod import ROW, Pod, as_inputs, eventually
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,60 @@ def test_too_many_connections_are_refused(narrow: Pod) -> None:
     finally:
         for connection in held:
             connection.close()
+
+
+def test_a_client_that_never_reads_is_dropped(narrow: Pod) -> None:
+    with socket.create_connection(("127.0.0.1", narrow.port), 10) as client:
+        client.settimeout(0.2)
+
+        def dropped() -> bool:
+            with suppress(TimeoutError):
+                try:
+                    client.sendall(b"GET /v2/models/flights HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
+                except ConnectionError:
+                    return True
+            return False
+
+        eventually(dropped, "the connection is closed", 15)
+
+
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+
+
+def test_trailers_are_bounded_and_decide_nothing(narrow: Pod) -> None:
+    assert _raw(narrow, CHUNKED + b"0\r\n" + b"a: b\r\n" * 4000)[0] == b"431"
+    body = json.dumps({"inputs": as_inputs(ROW)}).encode()
+    end = b"0\r\nx-homeostat-hop: 1\r\ncontent-encoding: gzip\r\n\r\n"
+    request = CHUNKED.replace(b"host", b"connection: close\r\nhost")
+    assert _raw(narrow, request + b"%x\r\n%b\r\n" % (len(body), body) + end)[0] == b"200"
+
+
+def test_a_long_header_behind_another_request_is_refused(narrow: Pod) -> None:
+    first = b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n"
+    answer = _raw(narrow, first + first[:-2] + b"a: " + b"x" * 20000 + b"\r\n\r\n")[1]
+    assert "the header is larger" in json.loads(answer)["error"]
+
+
+def test_an_offer_of_http_2_is_ignored(narrow: Pod) -> None:
+    offer = b"GET /v2 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    last = b"GET /v2 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", narrow.port), 10) as client:
+        client.sendall(offer * 2 + last)
+        text = b"".join(iter(lambda: client.recv(65536), b""))
+    assert (text.count(b"HTTP/1.1 200 "), text.count(b"HTTP/1.1 ")) == (3, 3)
+
+
+def test_many_objects_are_refused_but_braces_in_strings_are_not(narrow: Pod) -> None:
+    assert "too many objects" in narrow.infer([{} for _ in range(80)]).json["error"]
+    assert narrow.infer(ROW | {"origin": ['{"\\{' * 100]}).status == 200
+
+
+def test_bodies_share_a_budget(flights: Path) -> None:
+    big = b"content-length: 16000000\r\n\r\n" + b"x" * 15_900_000
+    with Pod(flights) as pod, ExitStack() as held:
+        pod.ready()
+        for _ in range(4):
+            held.enter_context(socket.create_connection(("127.0.0.1", pod.port), 10)).sendall(HEAD + big)
+        assert pod.send("POST", "/v2/models/flights/infer", b"x" * 4_000_000).status == 503
+        held.close()
+        eventually(lambda: pod.infer(ROW).status == 200, "the budget is free again")

@@ -68,18 +68,18 @@ class Answers:
             marks.append(found[1])
         marks = marks or [0] * len(values)
         mint = self._mint
-        ids = [mint(now, v, m, c) for v, m, c in zip(values, marks, cells, strict=True)]
+        ids = [mint(now, v, m, min(c, 255)) for v, m, c in zip(values, marks, cells, strict=True)]
         return Pieces(labels, texts, ids, [min(c, 0x7FFF) for c in cells])
 
     def _judged(self, scores: NDArray[np.float32]) -> tuple[list[float], list[int]]:
         """Per row the number that feedback is compared with, and its cell."""
         task = self._signature.task
         if task == "multiclass":
-            return scores.max(axis=1).tolist(), [min(c, 255) for c in scores.argmax(axis=1).tolist()]
+            return scores.max(axis=1).tolist(), scores.argmax(axis=1).tolist()
         if task == "regression":
             values: list[float] = scores[:, 0].tolist()
             cell = self._recorder.score_cell
-            return values, [min(cell(v), 255) if isfinite(v) else 0 for v in values]
+            return values, [cell(v) if isfinite(v) else 0 for v in values]
         values = scores[:, -1].tolist()
         last = PROBABILITY_CELLS - 1
         return values, [min(max(int(v * PROBABILITY_CELLS), 0), last) if isfinite(v) else 0 for v in values]

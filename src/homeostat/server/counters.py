@@ -19,7 +19,7 @@ CODES: Final = (200, 400, 404, 405, 408, 413, 415, 429, 431, 500, 502, 503, 504,
 REFUSALS: Final = ("damaged", "foreign", "label", "malformed")
 OUTCOMES: Final = ("ok", "failed", "busy")
 STAGED_ROWS: Final = 2048
-NAMES: Final = 16
+NAMES: Final = 256
 _NAME_WORDS: Final = 6
 _MESSAGE_WORDS: Final = 96
 _CONTROL: Final = ("state", "epoch", "heartbeat", "staged", "flips", "queued", "connections", "restarts")
@@ -136,7 +136,7 @@ class Slot:
 
 
 class NameTable:
-    """Counters by a name that is known only when it appears: at most 16 names, what comes later is `other`.
+    """Counters by a name that is known only when it appears: at most `NAMES` names, what comes later is `other`.
 
     Each entry has a name of up to 48 bytes and three words.
     """

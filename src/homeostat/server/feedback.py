@@ -15,6 +15,8 @@ from homeostat.server.recorder import Recorder
 
 _BOOLEANS: Final = {"true": "true", "1": "true", "1.0": "true", "false": "false", "0": "false", "0.0": "false"}
 
+_FAR: Final = 1e100
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -36,10 +38,11 @@ def judge(entry: Any, signature: Signature, uid: str) -> Judged | str:
 
 
 def _compare(found: PredictionId, label: Any, signature: Signature) -> Judged | str:
+    if not isfinite(found.score):
+        return "label"
     if signature.task == "regression":
-        if isinstance(label, bool | str) or not isinstance(label, int | float) or not isfinite(label):
-            return "label"
-        return Judged(found.version, wrong=False, squared_error=(found.score - label) ** 2)
+        error = None if isinstance(label, bool) or not isinstance(label, int | float) else _square(found.score, label)
+        return "label" if error is None else Judged(found.version, wrong=False, squared_error=error)
     text = _text(label, signature)
     if signature.labels and text not in signature.labels:
         return "label"
@@ -47,6 +50,12 @@ def _compare(found: PredictionId, label: Any, signature: Signature) -> Judged | 
     if signature.task == "binary" and signature.labels:
         return Judged(found.version, wrong=not right, squared_error=(found.score - (text == signature.labels[-1])) ** 2)
     return Judged(found.version, wrong=not right, squared_error=(found.score - right) ** 2)
+
+
+def _square(a: float, b: float) -> float | None:
+    """(a - b)²; None where it would spoil a sum: not finite, or too far apart to be an error of a model."""
+    apart = a - b
+    return apart * apart if isfinite(apart) and abs(apart) < _FAR else None
 
 
 def _text(label: Any, signature: Signature) -> str:
@@ -91,8 +100,7 @@ def entries(body: bytes) -> Iterator[Any]:
 def accept(body: bytes, signature: Signature, uid: str, recorder: Recorder) -> bytes:
     """Count all labels of a body; the answer says how many counted and why others did not. Raises Problem."""
     accepted, refused = 0, dict[str, int]()
-    for entry in entries(body):
-        judged = judge(entry, signature, uid)
+    for judged in [judge(entry, signature, uid) for entry in entries(body)]:  # all before the first one counts
         if isinstance(judged, str):
             refused[judged] = refused.get(judged, 0) + 1
             recorder.refused(judged)

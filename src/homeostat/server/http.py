@@ -18,8 +18,17 @@ from homeostat.server.problem import Problem, phrase
 JSON: Final = b"application/json"
 TEXT: Final = b"text/plain; charset=utf-8"
 MAX_PIPELINED: Final = 32
+_FRAMES: Final = 1 << 16  # bytes that the frames of chunks may take, beyond as many as the body has
 _KNOWN: Final = frozenset(
-    {b"x-homeostat-hop", b"x-homeostat-track", b"expect", b"content-encoding", b"content-length", b"if-none-match"}
+    {
+        b"x-homeostat-hop",
+        b"x-homeostat-track",
+        b"expect",
+        b"content-encoding",
+        b"content-length",
+        b"if-none-match",
+        b"upgrade",
+    }
 )
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADS: Final[dict[tuple[int, bytes], bytes]] = {}
@@ -35,6 +44,7 @@ class Limits:
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     idle_seconds: float = 620.0
+    bodies: int = 64 << 20  # of all requests that are not yet answered
 
 
 class Exchange:
@@ -49,10 +59,6 @@ class Exchange:
         self.keep_alive, self.close = True, False
         self.arrived = 0.0
         self.out: bytes | None = None
-
-    def header_size(self) -> int:
-        """Bytes of the header, about."""
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def respond(self, status: int, body: bytes, kind: bytes = JSON, extra: bytes = b"") -> None:
         """Answer. extra: whole header lines, each with CRLF. Does nothing when the client is gone."""
@@ -85,6 +91,7 @@ class Server:
     handle: Callable[[Exchange], None]
     limits: Limits = field(default_factory=Limits)
     connections: "set[Connection]" = field(default_factory=set)
+    bodies: int = 0
     draining: bool = False
     route_drain: bool = False
 
@@ -119,8 +126,12 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._transport: Any = None
         self._exchange: Exchange | None = None
-        self._chunks: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = self._header_size = 0
+        self._seen = 0  # bytes of the message's header and trailer
+        self._raw = 0  # bytes that came as its body, with the frames of chunks
+        self._held = 0  # bytes of bodies whose requests are not yet answered
+        self._choked = 0.0  # since when the client does not take what is sent; 0 when it does
         self._begun = 0.0  # when the request that is arriving began; 0 between requests
         self._in_body = self._in_message = self._ended = self._paused = False
         self._last = time.monotonic()
@@ -136,18 +147,19 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self._transport = None
         self._queue.clear()
+        self._release(self._held)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
         self._last = now = time.monotonic()
-        if not self._in_body:
+        if self._in_body:
+            self._raw += len(data)
+        else:
             self._header_size += len(data)
         self._in_message = True
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(Problem(400, "protocol upgrades are not supported", close=True))
+            self._feed(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, Problem) else Problem(400, "malformed request", close=True))
@@ -160,30 +172,50 @@ class Connection(asyncio.Protocol):
             self._begun = self._begun or now
             if not self._in_body and self._header_size > self.server.limits.header:
                 self._refuse(self._too_long())
+            elif self._in_body and self._raw - self._size > self.server.limits.header + _FRAMES + self._size:
+                self._refuse(Problem(400, "the body's chunks are too small or its trailer too long", close=True))
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while data and not self._ended:
+            try:
+                self._parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as offer:  # answered as if it had not been made: HTTP/1.1 goes on
+                data = memoryview(data)[offer.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+                self._in_message = bool(data)
 
     def on_message_begin(self) -> None:
         self._exchange = Exchange(self, b"", [])
         self._in_message = True
+        self._seen = self._raw = 0
 
     def on_url(self, url: bytes) -> None:
         if self._exchange is not None:
             self._exchange.url += url
+            self._count_header(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         exchange = self._exchange
-        if exchange is not None:
+        self._count_header(len(name) + len(value) + 4)
+        if exchange is not None and not self._in_body:  # a trailer decides nothing
             exchange.headers.append((name, value))
             name = name.lower()
             if name in _KNOWN:
                 exchange.known[name] = value
+
+    def _count_header(self, size: int) -> None:
+        self._seen += size
+        if self._seen > self.server.limits.header:
+            raise self._too_long()
 
     def on_headers_complete(self) -> None:
         exchange = self._exchange
         if exchange is None:
             return
         self._in_body, known, limits = True, exchange.known, self.server.limits
-        if self._header_size > limits.header and exchange.header_size() > limits.header:
-            raise self._too_long()
+        if self._parser.should_upgrade() and known.get(b"upgrade", b"").lower() != b"h2c":
+            raise Problem(400, "protocol upgrades are not supported", close=True)
         if int(known.get(b"content-length", 0)) > limits.body:
             raise self._too_large()
         if b"expect" in known and known[b"expect"].lower() == b"100-continue" and not self._queue:
@@ -193,7 +225,17 @@ class Connection(asyncio.Protocol):
         self._size += len(body)
         if self._size > self.server.limits.body:
             raise self._too_large()
-        self._chunks.append(body)
+        self._held += len(body)
+        server = self.server
+        server.bodies += len(body)
+        if server.bodies > max(server.limits.bodies, server.limits.body):
+            raise Problem(503, "too many requests are being read: try again later", retry_after=1, close=True)
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
@@ -203,9 +245,7 @@ class Connection(asyncio.Protocol):
         self._in_body = self._in_message = False
         self._header_size = self._size = 0
         self._begun = 0.0
-        chunks = self._chunks
-        exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
+        exchange.body, self._body = bytes(self._body), b""
         exchange.method = self._parser.get_method()
         exchange.keep_alive = self._parser.should_keep_alive()
         exchange.arrived = self._last
@@ -223,26 +263,39 @@ class Connection(asyncio.Protocol):
         queue = self._queue
         while queue and queue[0].out is not None and self._transport is not None:
             exchange = queue.popleft()
+            self._release(len(exchange.body))
             self._transport.write(exchange.out)
             if exchange.close:
                 self._end()
                 return
         if self._paused and len(queue) < MAX_PIPELINED // 2 and self._transport is not None:
             self._paused = False
-            self._transport.resume_reading()
+            if not self._choked:
+                self._transport.resume_reading()
+
+    def _release(self, size: int) -> None:
+        self._held -= size
+        self.server.bodies -= size
 
     def pause_writing(self) -> None:
+        self._choked = self._choked or time.monotonic()
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._transport is not None and not self._paused:
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._choked = 0.0
+        if not self._paused:
             self._transport.resume_reading()
 
     def check_time(self, now: float) -> None:
-        """Refuse a request that arrives too slowly; close an idle connection."""
+        """Refuse a request that arrives too slowly; close an idle connection; drop a client that does not read."""
         limits = self.server.limits
-        if self._begun:
+        if self._choked and now - self._choked > limits.body_seconds:
+            if self._transport is not None:
+                self._transport.abort()
+        elif self._begun:
             if now - self._begun > (limits.body_seconds if self._in_body else limits.header_seconds):
                 what = "body" if self._in_body else "header"
                 self._refuse(Problem(408, f"the request's {what} took too long", close=True))
@@ -265,6 +318,7 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return
         self._begun, self._in_body, self._exchange = 0.0, False, None
+        self._body = b""
         exchange = Exchange(self, b"", [])
         self._queue.append(exchange)
         self._ended = True
@@ -273,5 +327,6 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         self._ended = True
         self._queue.clear()
+        self._choked = self._choked or time.monotonic()  # what is still to be sent has that long
         if self._transport is not None:
             self._transport.close()

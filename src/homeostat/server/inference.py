@@ -1,9 +1,11 @@
 """One inference request's way: drawn to a side, run here or forwarded, answered from here when the other side fails."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -22,6 +24,7 @@ from homeostat.server.traffic import Traffic
 STABLE: Final = TRACK["stable"]
 FALLBACK: Final = TRACK["fallback"]
 _BUSY: Final = (429, 503)
+_OBJECT: Final = re.compile(rb'(\{)|"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # or a string, to step over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Inference:
         self._version = parts.settings.version
         self._reader, self._batcher, self._answers = parts.reader, parts.batcher, parts.answers
         self._recorder = parts.recorder
+        self._most_objects = 2 * parts.reader.width + 64
         self._pools: dict[str, Pool] = {}
         self.in_flight = 0
 
@@ -72,6 +76,8 @@ class Inference:
         """The request's rows. Raises Problem."""
         if b"content-encoding" in exchange.known and exchange.known[b"content-encoding"] != b"identity":
             raise Problem(415, "compressed bodies are not supported: send plain JSON")
+        if _crowded(exchange.body, self._most_objects):
+            raise Problem(400, "too many objects: send one input per column, its rows in `data`")
         try:
             body = orjson.loads(exchange.body)
         except orjson.JSONDecodeError as error:
@@ -167,6 +173,13 @@ class Inference:
         """Forget connections to targets that the route names no more."""
         for target in [t for t in self._pools if t != route.target]:
             self._pools.pop(target).close()
+
+
+def _crowded(body: bytes, most: int) -> bool:
+    """Whether JSON text has more than `most` objects: they take far more memory than text. Braces in strings are none."""
+    if body.count(b"{") <= most:
+        return False
+    return next(islice((m for m in _OBJECT.finditer(body) if m.lastindex), most, None), None) is not None
 
 
 def _outcome(status: int) -> str:

@@ -40,6 +40,7 @@ class Reader:
         self._direct = {n: (i, NUMBERS) for i, n in enumerate(numbers)}
         self._direct |= {n: (len(numbers) + i, STRINGS) for i, n in enumerate(strings)}
         self._order = [c.name for c in signature.columns]
+        self.width = len(self._order)
 
     def read(self, inputs: Any) -> Rows:
         """The rows. Raises Problem that names row, column, what was expected and what came."""

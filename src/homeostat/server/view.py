@@ -113,7 +113,7 @@ def _feedback(slots: list[Slot]) -> dict[str, Feedback]:
             sums[name] = Feedback(
                 labels=before.labels + slot.q[place],
                 wrong=before.wrong + slot.q[place + 1],
-                squared_error=before.squared_error + slot.d[place + 2],
+                squared_error=(before.squared_error or 0.0) + slot.d[place + 2],
             )
     return sums
 

@@ -12,7 +12,7 @@ from homeostat.api.wire import bundle
 from homeostat.api.wire.run import DataUsed, RunPlan, RunSummary
 from homeostat.errors import ArtifactError
 from homeostat.trainer import baseline, estimator, export, metrics
-from homeostat.trainer.table import Columns, as_numbers, as_strings, choose_columns, read_folder
+from homeostat.trainer.table import Columns, as_numbers, as_strings, choose_columns, read_folder, require_finite
 from homeostat.trainer.target import Target, hold_out, label_values, require_rows, target_of, with_target
 from homeostat.trainer.workspace import Workspace
 
@@ -89,6 +89,7 @@ def _prepare(plan: RunPlan, workspace: Workspace, *, classifier: bool) -> tuple[
             raise ArtifactError("TargetUnsuitable", f"data.test has a label that data.train lacks: {unseen.pop()!r}")
     split = [plan.split_column] if plan.split_column else []
     columns = choose_columns(train, list(dict.fromkeys([name, *split, *plan.sklearn.exclude])))
+    require_finite(test, columns)
     return Task(plan, target, columns, train, test), used
 
 

@@ -17,6 +17,12 @@ Strings = NDArray[np.object_]
 _NUMBERS: Final = {"boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"}
 _STRINGS: Final = {"string", "categorical", "mixed", "mixed-integer"}
 
+_MISSING: Final = (  # what pandas takes for missing by default
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+_TRUTH: Final = {word: word.lower() == "true" for word in ("True", "TRUE", "true", "False", "FALSE", "false")}
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -39,15 +45,37 @@ def read_folder(folder: Path, role: str) -> pd.DataFrame:
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise ArtifactError("DataUnreadable", f"data.{role} has two columns named {twice!r}: rename one")
+    if not all(map(_is_parquet, paths)):
+        for name in frame.columns:
+            frame[name] = _without_words(frame[name])
     return frame
 
 
-def _read(path: Path, role: str) -> pd.DataFrame:
+def _is_parquet(path: Path) -> bool:
     with path.open("rb") as file:
-        magic = file.read(4)
-    parquet = path.suffix == ".parquet" or magic == b"PAR1"
+        return path.suffix == ".parquet" or file.read(4) == b"PAR1"
+
+
+def _without_words(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A CSV column that is numbers or booleans but for words such as `NA`: those are missing. In text they are text."""
+    if pd.api.types.infer_dtype(column, skipna=True) not in _STRINGS:
+        return column
+    words = column.isin(_MISSING)
+    if not words.any():
+        return column
+    rest = column.astype(object).mask(words)
+    if rest.dropna().isin(list(_TRUTH)).all():
+        return rest.map(lambda value: _TRUTH.get(value, np.nan))
     try:
-        return pd.read_parquet(path) if parquet else pd.read_csv(path)
+        return pd.to_numeric(rest)
+    except (ValueError, TypeError):
+        return column
+
+
+def _read(path: Path, role: str) -> pd.DataFrame:
+    parquet = _is_parquet(path)
+    try:
+        return pd.read_parquet(path) if parquet else pd.read_csv(path, keep_default_na=False, na_values=[""])
     except (ValueError, OSError, KeyError, NotImplementedError) as error:  # pyarrow's errors are ValueError or OSError
         kind = "parquet" if parquet else "CSV"
         raise ArtifactError(
@@ -81,6 +109,13 @@ def choose_columns(frame: pd.DataFrame, not_features: Sequence[str]) -> Columns:
     if not numbers and not strings:
         raise ArtifactError("NoFeatures", "no column is left to learn from: exclude fewer")
     return Columns(tuple(numbers), tuple(strings))
+
+
+def require_finite(frame: pd.DataFrame, columns: Columns) -> None:
+    """Raise ArtifactError `ColumnUnsupported` when a number is infinite, in rows that `choose_columns` did not see."""
+    for name in columns.numbers:
+        if name in frame.columns:
+            _refuse_infinite(frame[name], name)
 
 
 def kind_of(column: "pd.Series[Any]") -> str:

@@ -38,3 +38,9 @@ def test_any_text_gets_an_answer(text: str) -> None:
 def test_ids_are_unique() -> None:
     mint = Mint("uid", "v7", 2**64 - 3)
     assert len({mint.mint(1, 0.5, 0, 1) for _ in range(100)}) == 100
+
+
+def test_a_version_that_no_child_has_is_damage() -> None:
+    for version, right in {"v7": True, "v7-00ff00": True, "v00ff00": True, "other": False, "v7\n": False}.items():
+        found = read(Mint("uid", version, 1).mint(5, 0.5, 3, 10).decode(), "uid")
+        assert (found is not Refusal.DAMAGED) is right, version

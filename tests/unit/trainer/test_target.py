@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from homeostat.api.wire.run import RunPlan
 from homeostat.errors import ArtifactError
-from homeostat.trainer.table import as_numbers, as_strings, choose_columns, kind_of
+from homeostat.trainer.table import as_numbers, as_strings, choose_columns, kind_of, read_folder, require_finite
 from homeostat.trainer.target import Target, hold_out, target_of
 
 
@@ -63,3 +65,21 @@ def test_one_class_only_is_refused() -> None:
     with pytest.raises(ArtifactError, match="one value only") as raised:
         target_of(pd.DataFrame({"y": [1, 1]}), "y", classifier=True)
     assert raised.value.reason == "OneClassOnly"
+
+
+def test_words_for_missing_are_text_in_a_text_column_only(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("s,n,b,i\nNA,1.5,True,1\nNone,NA,NA,2\n,null,False,3\nx,,true,4\n")
+    frame = read_folder(tmp_path, "train")
+    columns = choose_columns(frame, [])
+    assert (columns.numbers, columns.strings) == (("n", "b", "i"), ("s",))
+    assert as_strings(frame, ["s"])[:, 0].tolist() == ["NA", "None", "", "x"]
+    missing = float("nan")
+    expected = [[1.5, missing, missing, missing], [1, missing, 0, 1], [1, 2, 3, 4]]
+    np.testing.assert_array_equal(as_numbers(frame, columns.numbers).T, np.array(expected, dtype=np.float32))
+
+
+def test_infinity_in_held_out_rows_is_refused() -> None:
+    frame = pd.DataFrame({"x": [1.0, float("inf")]})
+    with pytest.raises(ArtifactError, match="infinite") as raised:
+        require_finite(frame, choose_columns(frame[:1], []))
+    assert raised.value.reason == "ColumnUnsupported"

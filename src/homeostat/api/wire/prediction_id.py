@@ -22,6 +22,7 @@ _HEAD: Final = struct.Struct(">BIB")
 _TAIL: Final = struct.Struct(">IQfHB")
 _CHECK: Final = struct.Struct(">I")
 _TEXT: Final = re.compile(r"[A-Za-z0-9_-]{30,100}")
+_VERSION: Final = re.compile(r"v[0-9]{1,9}(-[0-9a-f]{6})?|v[0-9a-f]{6}")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
@@ -90,5 +91,7 @@ def read(text: str, deployment_uid: str) -> PredictionId | Refusal:
     if owner != crc32(deployment_uid.encode()):
         return Refusal.FOREIGN
     version = body[_HEAD.size : _HEAD.size + length].decode("utf-8", "replace")
+    if not _VERSION.fullmatch(version):  # it becomes a counter's name
+        return Refusal.DAMAGED
     time, serial, score, label_mark, cell = _TAIL.unpack_from(body, _HEAD.size + length)
     return PredictionId(version, time, serial, score, label_mark, cell)

@@ -50,11 +50,11 @@ class Features(_Wire):
 
 
 class Feedback(_Wire):
-    """Labels by the version that made the prediction. `squared_error`: sum of (probability or value - label)^2."""
+    """Labels by the version that made the prediction. `squared_error`: sum of (probability or value - label)^2; null: unknown."""
 
     labels: int = 0
     wrong: int = 0
-    squared_error: float = 0.0
+    squared_error: float | None = 0.0
 
 
 class PodStats(_Wire):
