@@ -156,6 +156,12 @@ REFUSED = (
         "remove trainingRef",
     ),
     _monitor("reads more seldom than it judges", "interval", "2h", "spec.interval", "must not exceed window"),
+    _monitor("a long interval before the default window's end", "window", "10s", "spec.interval", "a longer window"),
+    _monitor("windows without length", "window", "1s", "spec.window", "between 5s and 720h"),
+    _monitor("windows of years", "window", "9000h", "spec.window", "between 5s and 720h"),
+    _monitor("reads without a pause", "interval", "0s", "spec.interval", "1s or more"),
+    _monitor("more actions than are remembered", "actions.0.budget", {"max": 11}, "spec.actions[0].budget.max"),
+    _monitor("more attempts than are remembered", "actions.0.maxAttempts", 11, "spec.actions[0].maxAttempts"),
     _monitor("windows of a handful of rows", "minRows", 10, "spec.minRows"),
 )
 
@@ -222,6 +228,12 @@ ACCEPTED: tuple[tuple[str, str, Spec], ...] = (
     ),
     ("a deployment that replaces at once", "ModelDeployment", DEPLOYMENT | {"strategy": {"canary": {"steps": []}}}),
     ("a monitor that only looks", "DriftMonitor", {"deploymentRef": {"name": "flights"}}),
+    (
+        "a monitor with the shortest windows",
+        "DriftMonitor",
+        {"deploymentRef": {"name": "flights"}, "window": "5s", "interval": "1s"},
+    ),
+    ("a monitor with the longest windows", "DriftMonitor", {"deploymentRef": {"name": "flights"}, "window": "720h"}),
     (
         "a monitor with all that it can have",
         "DriftMonitor",

@@ -89,15 +89,15 @@ def test_the_baselines_own_shares_never_drift(counts: list[int], times: int) -> 
     assert [d.verdict for d in report.detectors[:2]] == [DriftVerdict.OK] * 2
 
 
-results: st.SearchStrategy[Literal["Requested", "Blocked", "Promoted", "Failed"]] = st.sampled_from(
-    ["Requested", "Blocked", "Promoted", "Failed"]
+results: st.SearchStrategy[Literal["Requested", "Blocked", "Promoted", "Done", "Failed"]] = st.sampled_from(
+    ["Requested", "Blocked", "Promoted", "Done", "Failed"]
 )
 steps = st.lists(st.tuples(st.integers(1, 5000), results), min_size=1, max_size=60)
 
 
 @given(steps, st.integers(1, 4), st.integers(1, 4))
 def test_over_any_life_budget_cooldown_and_attempts_hold(
-    life: list[tuple[int, Literal["Requested", "Blocked", "Promoted", "Failed"]]], budget: int, attempts: int
+    life: list[tuple[int, Literal["Requested", "Blocked", "Promoted", "Done", "Failed"]]], budget: int, attempts: int
 ) -> None:
     counts = (1000, 0)
     baseline = Baseline(
@@ -121,5 +121,5 @@ def test_over_any_life_budget_cooldown_and_attempts_hold(
     assert all(sum(t <= u < t + timedelta(seconds=20_000) for u in times) <= budget for t in times)
     run = 0
     for a in past:
-        run = 0 if a.result == "Promoted" else run + 1
+        run = 0 if a.result in ("Promoted", "Done") else run + 1
         assert run <= attempts

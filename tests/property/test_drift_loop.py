@@ -53,7 +53,7 @@ def do(live: Live, what: str, value: Any) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(steps, max_size=25))
 def test_each_action_is_requested_once_and_each_request_runs_once(plan: list[tuple[str, Any]]) -> None:
-    live = Live({**RETRAIN, "budget": {"max": 1000}, "maxAttempts": 100})
+    live = Live({**RETRAIN, "budget": {"max": 10}, "maxAttempts": 10})
     for what, value in plan:
         with contextlib.suppress(CrashError):
             do(live, what, value)

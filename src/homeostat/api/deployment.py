@@ -9,6 +9,7 @@ from homeostat.api.meta import Conditions, NameRef, Requests, Resources
 
 Replicas = Annotated[int, Field(ge=1, le=1000)]
 Tolerated = Annotated[float, Field(ge=0, le=1)]
+Host = Annotated[str, Field(max_length=261)]  # name of 253, colon, port
 
 
 class ModelSource(ApiModel):
@@ -171,7 +172,10 @@ class Server(ApiModel):
     """The serving pods."""
 
     resources: Annotated[
-        Resources | None, Field(description="CPU and memory of the server. Default: requests of 100m and 192Mi.")
+        Resources | None,
+        Field(
+            description="CPU and memory of the server. Default: requests of 100m and 192Mi (64Mi more for each worker beyond the first)."
+        ),
     ] = None
     workers: Annotated[int, Field(ge=1, le=64, description="Worker processes in a pod. Default: 1.")] = 1
 
@@ -223,6 +227,16 @@ class Track(ApiModel):
     digest: Digest
     uri: Uri
     image: Annotated[str, Field(max_length=512)]
+    pull_policy: Annotated[
+        str | None, Field(max_length=16, description="Pinned with the image; the installation's when absent.")
+    ] = None
+    plain_http: Annotated[
+        tuple[Host, ...] | None,
+        Field(
+            max_length=64,
+            description="Registry hosts without TLS, pinned with the image; the installation's when absent.",
+        ),
+    ] = None
     baseline_digest: Digest | None = None
     weight: int = 0
     applied_weight: int = 0

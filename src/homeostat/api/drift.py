@@ -18,7 +18,7 @@ _Findings = Annotated[
 class Budget(ApiModel):
     """How many actions are allowed in a period."""
 
-    max: Annotated[int, Field(ge=1, le=1000, description="Most actions in the period. Default: 4.")] = 4
+    max: Annotated[int, Field(ge=1, le=10, description="Most actions in the period. Default: 4.")] = 4
     period: Annotated[Duration, Field(description="Length of the period. Default: `168h`.")] = Duration("168h")
 
 
@@ -44,7 +44,7 @@ class Action(ApiModel):
         int,
         Field(
             ge=1,
-            le=100,
+            le=10,
             description="Actions in a row without a promoted version before the monitor stops and says so. Default: 3.",
         ),
     ] = 3
@@ -76,9 +76,11 @@ class DriftMonitorSpec(ApiModel):
 
     deployment_ref: Annotated[NameRef, Field(description="The ModelDeployment that is watched.")]
     window: Annotated[
-        Duration, Field(description="Length of the windows that are judged. Default: `1h`. Example: `15m`.")
+        Duration, Field(description="Length of the windows that are judged, 5s to 720h. Default: `1h`. Example: `15m`.")
     ] = Duration("1h")
-    interval: Annotated[Duration, Field(description="How often the pods are read. Default: `30s`.")] = Duration("30s")
+    interval: Annotated[
+        Duration, Field(description="How often the pods are read, from 1s to the window's length. Default: `30s`.")
+    ] = Duration("30s")
     min_rows: Annotated[
         int, Field(ge=50, le=100000000, description="A window with fewer rows is no evidence. Default: 200.")
     ] = 200
@@ -95,8 +97,18 @@ class DriftMonitorSpec(ApiModel):
     suspend: Annotated[bool, Field(description="Nothing is read or done while true. Default: false.")] = False
     cel: ClassVar = (
         Rule(
-            "!has(self.interval) || duration(self.interval) <= duration(has(self.window) ? self.window : '1h')",
-            "interval must not exceed window (default 1h)",
+            "!has(self.window) || duration(self.window) >= duration('5s') && duration(self.window) <= duration('720h')",
+            "set window between 5s and 720h",
+            ".window",
+        ),
+        Rule(
+            "!has(self.interval) || duration(self.interval) >= duration('1s')",
+            "set interval to 1s or more",
+            ".interval",
+        ),
+        Rule(
+            "duration(has(self.interval) ? self.interval : '30s') <= duration(has(self.window) ? self.window : '1h')",
+            "interval (default 30s) must not exceed window (default 1h): set a shorter interval or a longer window",
             ".interval",
         ),
     )
@@ -128,7 +140,11 @@ class ActionStatus(ApiModel):
     type: Literal["Retrain", "Rollback"]
     finding: Finding
     time: Instant
-    result: Literal["Requested", "Blocked", "Promoted", "Failed"]
+    version: Annotated[str, Field(max_length=16, description="The stable version that it is about.")] = ""
+    result: Annotated[
+        Literal["Requested", "Blocked", "Promoted", "Done", "Failed"],
+        Field(description="`Done`: a Rollback went back to the previous version."),
+    ]
     reason: Annotated[str, Field(max_length=128)] = ""
     message: Text = ""
 
@@ -158,5 +174,8 @@ class DriftMonitorStatus(ApiModel):
             json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         ),
     ] = {}
-    actions: Annotated[tuple[ActionStatus, ...], Field(max_length=20, description="Newest first.")] = ()
+    actions: Annotated[
+        tuple[ActionStatus, ...],
+        Field(max_length=22, description="Newest first: ten of each type, and the newest blocked one."),
+    ] = ()
     conditions: Conditions = ()

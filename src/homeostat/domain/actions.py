@@ -11,10 +11,11 @@ from homeostat.api.drift import ActionStatus
 from homeostat.api.kinds import Deployment, Training
 from homeostat.api.meta import RequestEcho, format_instant, parse_instant
 from homeostat.api.names import request_annotation
+from homeostat.domain.choice import in_quarantine
 from homeostat.domain.drift import Act, Blocked, PastAction
 from homeostat.domain.requests import Request, pending, read
 
-KEPT: Final = 20
+KEPT: Final = 10  # of each type, so that every budget and maxAttempts can be counted
 TEXT: Final = 2048
 VERBS: Final = {"Retrain": "retrain", "Rollback": "rollback"}
 
@@ -32,6 +33,11 @@ def in_progress(deployment: Deployment) -> bool:
     """Whether a version is being replaced, its bake included."""
     rollout = deployment.status.rollout
     return rollout is not None and rollout.phase != "Done"
+
+
+def last_promotion(deployment: Deployment) -> datetime | None:
+    """When a version was promoted last, by whomever; None when none is known."""
+    return max((parse_instant(h.ended) for h in deployment.status.history if h.result == "Promoted"), default=None)
 
 
 def past_actions(actions: Iterable[ActionStatus]) -> tuple[PastAction, ...]:
@@ -59,12 +65,21 @@ def _resolve(action: ActionStatus, training: Training | None, deployment: Deploy
 
 
 def _after_rollback(action: ActionStatus, deployment: Deployment) -> ActionStatus:
-    since = parse_instant(action.time)
-    later = (h for h in deployment.status.history if h.result == "Promoted" and parse_instant(h.ended) > since)
+    since, status = parse_instant(action.time), deployment.status
+    echo = status.requests.get("rollback")
+    answered = echo is not None and echo.id == action.id
+    stays = bool(action.version) and status.stable is not None and status.stable.child == action.version
+    back = (h for h in status.history if h.reason == "RollbackRequested" and parse_instant(h.ended) >= since)
+    gone = next(back, None)
+    if answered and gone is not None and not stays:
+        return _ended(action, "Done", "RolledBack", f"{gone.version_name} was rolled back")
+    later = (h for h in status.history if h.result == "Promoted" and parse_instant(h.ended) > since)
     after = next(later, None)
-    if after is None:
-        return action
-    return _ended(action, "Promoted", "PromotedSince", f"{after.version_name} was promoted since")
+    if after is not None:
+        return _ended(action, "Promoted", "PromotedSince", f"{after.version_name} was promoted since")
+    if echo is not None and answered and not in_progress(deployment):
+        return _ended(action, "Failed", "NotPossible", echo.result)
+    return action
 
 
 def _after_rollout(action: ActionStatus, name: str, deployment: Deployment) -> ActionStatus:
@@ -109,9 +124,21 @@ def _awaiting_rollout(name: str, training: Training, deployment: Deployment) -> 
     return Hindrance("RolloutAwaited", f"{newest.name} is made but not rolled out yet")
 
 
-def requested(act: Act, now: datetime) -> ActionStatus:
-    """An action that is taken now."""
-    return _entry(act, "Requested", act.finding, act.because, now)
+def rollback_hindrance(deployment: Deployment) -> Hindrance | None:
+    """Why asking to go back makes no sense now."""
+    name, previous = deployment.meta.name, deployment.status.previous
+    if previous is None:
+        return Hindrance("NoPreviousVersion", f"{name} has no version to go back to", lasting=True)
+    bad = in_quarantine(deployment.status, previous)
+    if bad is None:
+        return None
+    because = f"the previous version {previous.child} of {name} is quarantined ({bad.reason})"
+    return Hindrance("PreviousQuarantined", because[:TEXT], lasting=True)
+
+
+def requested(act: Act, now: datetime, version: str = "") -> ActionStatus:
+    """An action that is taken now. version: the stable one."""
+    return _entry(act, "Requested", act.finding, act.because, now).model_copy(update={"version": version})
 
 
 def blocked(act: Act | Blocked, hindrance: Hindrance, now: datetime) -> ActionStatus:
@@ -134,16 +161,19 @@ def _entry(
 
 
 def recorded(actions: tuple[ActionStatus, ...], entry: ActionStatus) -> tuple[ActionStatus, ...]:
-    """`actions` with one more, newest first. Of blocked ones only the newest per type is kept: they cost no budget."""
-    kept = (a for a in actions if not (a.result == "Blocked" and a.type == entry.type))
-    return (entry, *kept)[:KEPT]
+    """`actions` with one more, newest first; `KEPT` of its type, and of blocked ones the newest: they cost no budget."""
+    same = [a for a in (entry, *actions) if a.type == entry.type]
+    taken = [a for a in same if a.result != "Blocked"][:KEPT]
+    kept = {a.id for a in taken}
+    return (entry, *(a for a in actions if a.type != entry.type or (a.result != "Blocked" and a.id in kept)))
 
 
 def request_for(action: ActionStatus, monitor: str) -> Request:
     """The request that carries out an action."""
+    version = action.version if action.type == "Rollback" else ""
     trigger = "Degradation" if action.finding == "Degradation" else "Drift"
     reason = f"{action.finding}: {action.message}"
-    return Request(VERBS[action.type], action.id, f"DriftMonitor/{monitor}", reason, trigger)
+    return Request(VERBS[action.type], action.id, f"DriftMonitor/{monitor}", reason, trigger, version)
 
 
 def undelivered(action: ActionStatus, target: Training | Deployment) -> bool:

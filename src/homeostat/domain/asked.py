@@ -40,6 +40,18 @@ def asked(requests: Iterable[Request]) -> Asked:
     return Asked({r.verb: r for r in requests if r.verb in VERBS})
 
 
+def without_stale(
+    status: ModelDeploymentStatus, wants: Asked, child: str, now: datetime
+) -> tuple[ModelDeploymentStatus, Asked]:
+    """A rollback that was meant for another version than `child`, the one in question, is answered and does nothing."""
+    request = wants.by_verb.get("rollback")
+    if request is None or request.version in ("", child):
+        return status, wants
+    because = f"asked about {request.version}, which is not in question any more"
+    left = Asked({verb: r for verb, r in wants.by_verb.items() if verb != "rollback"})
+    return wants.echoed(status, "rollback", now, because), left
+
+
 def flight_request(wants: Asked | None, *, back: bool) -> FlightRequest:
     """What is asked of a replacement under way; the most careful of several. Going back needs no evidence and no old pod."""
     found: FlightRequest = next((name for verb, name in _FLIGHT if wants is not None and verb in wants.by_verb), "")

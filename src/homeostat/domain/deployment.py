@@ -17,7 +17,7 @@ from homeostat.api.deployment import (
 )
 from homeostat.api.kinds import Deployment
 from homeostat.api.meta import format_instant
-from homeostat.domain.asked import Asked, asked, consume, flight_request, paused
+from homeostat.domain.asked import Asked, asked, consume, flight_request, paused, without_stale
 from homeostat.domain.choice import Wanted, candidate, child_of, in_quarantine, quarantined, rollout_target
 from homeostat.domain.requests import Request
 from homeostat.domain.revision import digest
@@ -57,7 +57,7 @@ class Side:
 class Facts:
     """What is there. old, new: of the replacement under way; without one `old` is stable.
 
-    image: the operator's server image. taken: model digest by child that exists. ready: Ready pods by child.
+    image: the operator's server image. pull_policy, plain_http: pinned with it. taken: model digest by child that exists. ready: Ready pods by child.
     deadline_ms: what a forward may take, from stable's latency.
     """
 
@@ -71,6 +71,13 @@ class Facts:
     new: Side = Side()
     busy: bool = False
     deadline_ms: int = 1000
+    pull_policy: str | None = None
+    plain_http: tuple[str, ...] | None = None
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """What a track takes from the operator's configuration and keeps: an upgrade restarts no pod."""
+        return {"image": self.image, "pull_policy": self.pull_policy, "plain_http": self.plain_http}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,10 @@ def decide(deployment: Deployment, facts: Facts, now: datetime) -> Decided:
     """One decision. Total: a status that cannot be read as a replacement counts as none."""
     status = _same_model(deployment.spec, deployment.status)
     wants = asked(facts.requests)
+    status = _refreshed(status, wants, facts)
     status, notes = consume(status, wants, facts.image, now)
     flight = flight_of(status)
+    status, wants = without_stale(status, wants, _in_question(status, flight), now)
     decided = (
         _on_ground(deployment, status, facts, wants, now)
         if flight is None
@@ -138,6 +147,12 @@ def sides(status: ModelDeploymentStatus, at: Rollout) -> tuple[Track | None, Tra
     return status.stable, new if new is not None and new.digest == at.candidate else None
 
 
+def _in_question(status: ModelDeploymentStatus, flight: Flight | None) -> str:
+    """Child of the version that a rollback would leave."""
+    track = status.stable if flight is None else sides(status, flight.at)[1]
+    return "" if track is None else track.child
+
+
 def flight_plan(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, flight: Flight | None) -> Plan:
     """What the spec wants of this replacement. Going back by request is straight: no steps, no bake, no pause."""
     wanted = replace(plan(spec), paused=spec.paused or paused(status.requests))
@@ -156,6 +171,14 @@ def _same_model(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> Mod
     )
 
 
+def _refreshed(status: ModelDeploymentStatus, wants: Asked, facts: Facts) -> ModelDeploymentStatus:
+    """All tracks with the operator's present settings of pods, when that is asked for."""
+    if "refresh" not in wants.by_verb:
+        return status
+    tracks = {"stable": status.stable, "candidate": status.candidate, "previous": status.previous}
+    return status.model_copy(update={r: t.model_copy(update=facts.pod) for r, t in tracks.items() if t is not None})
+
+
 def _on_ground(
     deployment: Deployment, status: ModelDeploymentStatus, facts: Facts, wants: Asked, now: datetime
 ) -> Decided:
@@ -170,12 +193,13 @@ def _on_ground(
 
 
 def _named(track: Track, status: ModelDeploymentStatus, facts: Facts) -> Track:
-    """The track with child and image; a version that is kept idle keeps its own."""
+    """The track with child, image and what is pinned with it; a version that is kept idle keeps its own."""
     idle = status.previous
     if idle is not None and idle.digest == track.digest:
-        return track.model_copy(update={"child": idle.child, "image": idle.image})
+        kept = {"child": idle.child, "image": idle.image}
+        return track.model_copy(update={**kept, "pull_policy": idle.pull_policy, "plain_http": idle.plain_http})
     own = {t.child: t.digest for t in (status.stable, status.previous) if t is not None}
-    return track.model_copy(update={"child": child_of(track, {**facts.taken, **own}), "image": facts.image})
+    return track.model_copy(update={"child": child_of(track, {**facts.taken, **own}), **facts.pod})
 
 
 def _start(deployment: Deployment, status: ModelDeploymentStatus, track: Track, now: datetime) -> Rollout:

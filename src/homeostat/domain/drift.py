@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
 from homeostat.api.drift import Action, DriftMonitorSpec, Finding
 from homeostat.api.meta import format_instant, parse_instant
 from homeostat.api.wire.bundle import Baseline
+from homeostat.domain.rollout_state import later
 from homeostat.stats.distance import g_test, psi_adjusted, worse_rate
 
 OVERWHELMING: Final = 0.001  # adjusted p that needs no second window
@@ -255,12 +256,15 @@ class ActionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PastAction:
-    """An action of this monitor. A retrained version that failed its gates or was rolled back is `Failed`."""
+    """An action of this monitor. A retrained version that failed its gates or was rolled back is `Failed`.
+
+    A rollback that went back is `Done`.
+    """
 
     id: str
     type: Literal["Retrain", "Rollback"]
     time: datetime
-    result: Literal["Requested", "Blocked", "Promoted", "Failed"]
+    result: Literal["Requested", "Blocked", "Promoted", "Done", "Failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +300,9 @@ NextAction = Act | Blocked | Nothing
 def action_policy(spec: Action) -> ActionPolicy:
     """The spec's words as numbers."""
     budget = spec.budget
-    return ActionPolicy(spec.type, spec.findings, spec.cooldown.seconds, budget.max, budget.period.seconds, spec.max_attempts)
+    return ActionPolicy(
+        spec.type, spec.findings, spec.cooldown.seconds, budget.max, budget.period.seconds, spec.max_attempts
+    )
 
 
 def next_action(
@@ -307,14 +313,18 @@ def next_action(
     *,
     monitor_uid: str,
     rollout_in_progress: bool,
+    promoted: datetime | None = None,
 ) -> NextAction:
-    """Whether this action is due. past: in any order; blocked ones cost nothing. Total; the same window acts once."""
+    """Whether this action is due. past: in any order; blocked ones cost nothing. Total; the same window acts once.
+
+    promoted: when a version was promoted last, by whomever.
+    """
     finding = next((d for d in report.found() if d.finding in wanted.on), None)
     name = f"{monitor_uid}/{format_instant(report.window.end)}"
     done = sorted((a for a in past if a.type == wanted.type and a.result != "Blocked"), key=lambda a: a.time)
     if finding is None or any(a.id == name for a in done):
         return Nothing()
-    found = _blocked(wanted, done, now, rollout_in_progress=rollout_in_progress)
+    found = _blocked(wanted, done, now, rollout_in_progress=rollout_in_progress, promoted=promoted)
     if found is None:
         return Act(wanted.type, name, finding.finding, finding.because)
     reason, because, until = found
@@ -322,31 +332,32 @@ def next_action(
 
 
 def _blocked(
-    wanted: ActionPolicy, done: Sequence[PastAction], now: datetime, *, rollout_in_progress: bool
+    wanted: ActionPolicy,
+    done: Sequence[PastAction],
+    now: datetime,
+    *,
+    rollout_in_progress: bool,
+    promoted: datetime | None,
 ) -> tuple[BlockedReason, str, datetime | None] | None:
     if rollout_in_progress:
         return "RolloutInProgress", "a version is being replaced; its own analysis judges it", None
-    attempts = _attempts(done)
+    attempts = _attempts(done, promoted)
     if attempts >= wanted.max_attempts:
         because = f"{attempts} {wanted.type} in a row brought no promoted version; maxAttempts is {wanted.max_attempts}"
         return "Attempts", because, None
-    cool = _later(done[-1].time, wanted.cooldown_seconds) if done else now
+    cool = later(done[-1].time, wanted.cooldown_seconds) if done else now
     if now < cool:
         return "Cooldown", f"the last {wanted.type} was {format_instant(done[-1].time)}", cool
-    recent = [a.time for a in done if _later(a.time, wanted.period_seconds) > now]
+    recent = [a.time for a in done if later(a.time, wanted.period_seconds) > now]
     if len(recent) >= wanted.budget:
         because = f"{len(recent)} {wanted.type} in the budget's period; {wanted.budget} are allowed"
-        return "Budget", because, _later(recent[-wanted.budget], wanted.period_seconds)
+        return "Budget", because, later(recent[-wanted.budget], wanted.period_seconds)
     return None
 
 
-def _attempts(done: Sequence[PastAction]) -> int:
-    last = max((i for i, a in enumerate(done) if a.result == "Promoted"), default=-1)
-    return len(done) - 1 - last
-
-
-def _later(at: datetime, seconds: float) -> datetime:
-    return at + timedelta(seconds=min(seconds, 10 * 365 * 86400.0))
+def _attempts(done: Sequence[PastAction], promoted: datetime | None) -> int:
+    last = max((i for i, a in enumerate(done) if a.result in ("Promoted", "Done")), default=-1)
+    return sum(promoted is None or a.time >= promoted for a in done[last + 1 :])
 
 
 def history_state(history: History) -> dict[str, Any]:

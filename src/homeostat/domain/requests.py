@@ -17,22 +17,32 @@ LONGEST: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. id: a new one is a new request. trigger: what a monitor found (`Drift`, `Degradation`), else empty."""
+    """One request. id: a new one is a new request. trigger: what a monitor found (`Drift`, `Degradation`), else empty.
+
+    version: which version it is about (`v7`); empty: whichever is in question when it arrives.
+    """
 
     verb: str
     id: str
     by: str = ""
     reason: str = ""
     trigger: str = ""
+    version: str = ""
 
     def to_text(self) -> str:
         """The annotation's value."""
-        fields = {"id": self.id, "by": self.by, "reason": self.reason, "trigger": self.trigger}
+        fields = {
+            "id": self.id,
+            "by": self.by,
+            "reason": self.reason,
+            "trigger": self.trigger,
+            "version": self.version,
+        }
         return json.dumps({name: text for name, text in fields.items() if text})
 
 
 def read(verb: str, text: str) -> Request:
-    """The request that an annotation's value stands for: any text, or JSON `{id, by, reason, trigger}`. Total."""
+    """The request that an annotation's value stands for: any text, or JSON `{id, by, reason, trigger, version}`. Total."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
@@ -45,6 +55,7 @@ def read(verb: str, text: str) -> Request:
         _text(parsed, "by"),
         _text(parsed, "reason"),
         _text(parsed, "trigger"),
+        _text(parsed, "version"),
     )
 
 

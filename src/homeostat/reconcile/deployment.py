@@ -6,13 +6,13 @@ The status is written before the cluster is changed, so whoever continues after 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from homeostat.api.deployment import ModelDeploymentStatus, Track
 from homeostat.api.kinds import Deployment
 from homeostat.api.meta import Key
-from homeostat.api.names import LABEL_TRAINING, LABEL_VERSION
+from homeostat.api.names import ANNOTATION_DIGEST, LABEL_TRAINING, LABEL_VERSION
 from homeostat.domain.choice import Wanted, candidate, choose
 from homeostat.domain.deployment import (
     Decided,
@@ -27,6 +27,7 @@ from homeostat.domain.deployment import (
 )
 from homeostat.domain.desired.serving import ANNOTATION_MODEL_DIGEST, child_name, service_url
 from homeostat.domain.requests import pending
+from homeostat.domain.revision import digest
 from homeostat.domain.rollout import Stall, planned_seconds
 from homeostat.domain.traffic import traffic
 from homeostat.domain.verdict import (
@@ -39,7 +40,7 @@ from homeostat.domain.verdict import (
     judge,
     metric,
 )
-from homeostat.reconcile.deployment_children import Applying, wish
+from homeostat.reconcile.deployment_children import Applying, serving, wish
 from homeostat.reconcile.deployment_pods import Pods, behind, diagnose, forward_deadline_ms, living_pods
 from homeostat.reconcile.deployment_status import View, carried_trouble, invalid_status, with_conditions
 from homeostat.reconcile.ports import World
@@ -51,6 +52,8 @@ EACH_SECOND: Final = 1.0
 STALLED_SECONDS: Final = 10.0
 TROUBLE_SECONDS: Final = 15.0
 SETTLED_SECONDS: Final = 300.0  # safety only: events wake us
+ROLES: Final = ("stable", "candidate", "previous")
+EXTENDED_SECONDS: Final = 15.0  # a deadline that was put off is stored this long before the stored one
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ def gather(deployment: Deployment, world: World, now: datetime) -> _Seen:
         new=_new_side(deployment, flight, pods, world, now),
         busy=world.ticks.is_busy(deployment.key, now),
         deadline_ms=forward_deadline_ms(stats),
+        pull_policy=world.config.image_pull_policy,
+        plain_http=world.config.plain_http,
     )
     return _Seen(facts, pods, analysis)
 
@@ -188,6 +193,7 @@ def _view(deployment: Deployment, decided: Decided, seen: _Seen, world: World, n
     new = sides(status, flight.at)[1] if flight is not None else None
     stable = status.stable
     fresh = flight is None or flight.at.first or world.ticks.due(deployment.key, _said(decided), now)
+    fresh = fresh or _put_off(deployment, flight, now)
     status = status.model_copy(update={"url": service_url(deployment)})
     return View(
         deployment=deployment,
@@ -198,7 +204,7 @@ def _view(deployment: Deployment, decided: Decided, seen: _Seen, world: World, n
         sick_new=diagnose(seen.pods, new.child) if new is not None else None,
         trouble=carried_trouble(deployment.status),
         late=_late(decided, seen.pods, now),
-        updating=_updating(deployment, stable, world),
+        updating=flight is None and _updating(replace(deployment, status=status), world),
         paused=flight_plan(deployment.spec, status, None).paused,
         waiting=candidate(seen.facts.wanted, status) is not None,
         fresh=fresh,
@@ -212,6 +218,15 @@ def _said(decided: Decided) -> str:
     at = decided.flight.at
     reason = decided.decision.reason if decided.decision is not None else ""
     return f"{at.candidate} {at.phase} {at.step} {at.epoch} {at.weight} {at.flipped} {at.unready_since} {reason}"
+
+
+def _put_off(deployment: Deployment, flight: Flight | None, now: datetime) -> bool:
+    """Whether the stored deadline is near and was put off, by a pause or for want of stable's pods."""
+    before = flight_of(deployment.status)
+    if before is None or flight is None or before.at.deadline is None or flight.at.deadline is None:
+        return False
+    near = min(EXTENDED_SECONDS, deployment.spec.progress_deadline.seconds / 2)
+    return before.at.deadline < flight.at.deadline and before.at.deadline <= now + timedelta(seconds=near)
 
 
 def _with_evidence(
@@ -237,11 +252,21 @@ def _late(decided: Decided, pods: Pods, now: datetime) -> tuple[str, ...]:
     return behind(pods, front.child, at.epoch, at.since, now) if front is not None else ()
 
 
-def _updating(deployment: Deployment, stable: Track | None, world: World) -> bool:
-    if stable is None:
+def _updating(deployment: Deployment, world: World) -> bool:
+    """Whether stable's pods are not yet what the spec says: not applied, not seen by its controller, or not replaced.
+
+    A role is no setting of pods: another one is no update.
+    """
+    served = next((s for s in wish(deployment, None, None).served if s.role == "stable"), None)
+    if served is None:
         return False
-    workload = world.workloads.get(deployment.meta.namespace, child_name(deployment, stable.child))
-    return workload is not None and workload.updated_replicas < workload.replicas
+    workload = world.workloads.get(deployment.meta.namespace, child_name(deployment, served.track.child))
+    if workload is None:
+        return True
+    applied = workload.meta.annotations.get(ANNOTATION_DIGEST, "").partition("@")[0]
+    wanted = (digest(serving(deployment, replace(served, role=role), world)) for role in ROLES)
+    behind = workload.observed_generation < workload.meta.generation
+    return applied not in wanted or behind or workload.updated_replicas < workload.replicas
 
 
 async def _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from homeostat.api.wire.route import Route
 from homeostat.cluster.observed import Child, ObservedPod
 from homeostat.domain.deployment import Flight, sides
 from homeostat.domain.desired.serving import (
+    ANNOTATION_REPLICAS,
     Scale,
     ServerPod,
     autoscaled,
@@ -85,6 +86,22 @@ def wish(deployment: Deployment, flight: Flight | None, traffic: Traffic | None)
     return Wish(tuple(served.values()), front.child if front is not None else "", flight, traffic)
 
 
+def serving(deployment: Deployment, served: Served, world: World) -> dict[str, Any]:
+    """The Deployment of one version, as it is applied now."""
+    pod = ServerPod(world.config.image_pull_policy, world.config.plain_http)
+    scale = replace(served.scale, held=_held(deployment, served.track, world))
+    return workload(deployment, served.track, served.role, scale, pod)
+
+
+def _held(deployment: Deployment, track: Track, world: World) -> int:
+    """The number of pods that we applied last, while nobody has written another one; 0 when there is nothing to keep."""
+    seen = world.workloads.get(deployment.meta.namespace, child_name(deployment, track.child))
+    if seen is None or seen.owner_uid != deployment.meta.uid:
+        return 0
+    ours = seen.meta.annotations.get(ANNOTATION_REPLICAS) == str(seen.replicas)
+    return seen.replicas if ours and seen.replicas > 1 else 0
+
+
 @dataclass(slots=True)
 class Applying:
     """Makes a wish true. trouble: (reason, sentence) of what the API server or another owner refused."""
@@ -126,7 +143,7 @@ class Applying:
 
     async def _version(self, served: Served) -> None:
         deployment, world, child = self.deployment, self.world, served.track.child
-        await self._apply(workload(deployment, served.track, served.role, served.scale, self._pod()), world.workloads)
+        await self._apply(serving(deployment, served, world), world.workloads)
         if served.is_open:
             await self._apply(version_service(deployment, child, is_open=True), world.services)
         await self._apply(disruption_budget(deployment, child), world.pdbs)
@@ -136,12 +153,8 @@ class Applying:
     async def _idle(self, wanted: Wish) -> None:
         for served in wanted.served:
             if served.scale.idle:
-                manifest = workload(self.deployment, served.track, served.role, served.scale, self._pod())
                 await self._delete_unwanted(wanted, ("hpas", "pdbs"))  # an autoscaler would start the pods again
-                await self._apply(manifest, self.world.workloads)
-
-    def _pod(self) -> ServerPod:
-        return ServerPod(self.world.config.image_pull_policy, self.world.config.plain_http)
+                await self._apply(serving(self.deployment, served, self.world), self.world.workloads)
 
     async def _routes(self, wanted: Wish) -> None:
         flight, traffic = wanted.flight, wanted.traffic

@@ -24,6 +24,7 @@ NO_IMAGE: Final = frozenset(
 )
 BEHIND_SECONDS: Final = 10.0
 STARTING_SECONDS: Final = 60.0
+SKEW_SECONDS: Final = 5.0  # between the clocks of two API servers
 REACHABLE_SECONDS: Final = 3.0  # from Ready until every node's Service rules know the pod
 LEAST_DEADLINE_MS: Final = 250  # 50 once the server leaves the first 30 s after Ready out of the comparison
 MOST_DEADLINE_MS: Final = 10_000
@@ -82,12 +83,13 @@ class Pods:
 
 
 def living_pods(deployment: Deployment, world: World) -> Pods:
-    """The pods of all versions that are not being deleted."""
+    """The pods of all versions that are not being deleted. Older ones are of a deployment that had the same name."""
+    since = deployment.meta.created - timedelta(seconds=SKEW_SECONDS)
     found = world.pods.labelled(deployment.meta.namespace, LABEL_MODEL, deployment.meta.name)
     by_child: dict[str, tuple[ObservedPod, ...]] = {}
     for pod in found:
         child = pod.meta.labels.get(LABEL_VERSION, "")
-        if not pod.meta.deleting and pod.phase not in {"Succeeded", "Failed"}:
+        if not pod.meta.deleting and pod.phase not in {"Succeeded", "Failed"} and pod.meta.created >= since:
             by_child[child] = (*by_child.get(child, ()), pod)
     latest = ((p.meta.uid, world.signals.latest(p.meta.uid)) for pods in by_child.values() for p in pods)
     return Pods(by_child, {uid: found for uid, found in latest if found is not None})

@@ -17,12 +17,14 @@ from homeostat.domain.actions import (
     Hindrance,
     blocked,
     in_progress,
+    last_promotion,
     past_actions,
     recorded,
     request_for,
     requested,
     resolved,
     retrain_hindrance,
+    rollback_hindrance,
     undelivered,
 )
 from homeostat.domain.drift import (
@@ -37,6 +39,7 @@ from homeostat.domain.drift import (
     next_action,
     policy,
 )
+from homeostat.domain.rollout_state import MOST_SECONDS
 from homeostat.reconcile.drift_status import (
     Says,
     actions_say,
@@ -157,7 +160,7 @@ async def _look(key: Key, watch: _Watch, world: World) -> Outcome:
     subject = Subject(monitor.meta.uid, stable.child, stable.digest, watch.baseline_digest)
     latest = ((p.meta.uid, world.signals.latest(p.meta.uid)) for p in watch.pods)
     stats = [(uid, found[1]) for uid, found in latest if found is not None]
-    length = timedelta(seconds=monitor.spec.window.seconds)
+    length = timedelta(seconds=min(monitor.spec.window.seconds, MOST_SECONDS))
     window = world.windows.collect(key, subject, stats, now, length)
     actions = resolved(monitor.status.actions, watch.training, watch.deployment)
     says = watching(watch.deployment.meta.name, stable.child)
@@ -217,9 +220,10 @@ def _decide(watch: _Watch, report: DriftReport, actions: tuple[ActionStatus, ...
             watch.now,
             monitor_uid=watch.monitor.meta.uid,
             rollout_in_progress=in_progress(watch.deployment),
+            promoted=last_promotion(watch.deployment),
         )
         if isinstance(due, Act | Blocked):
-            plan = _planned(plan, due, _hindrance(wanted, due, watch), watch.now)
+            plan = _planned(plan, due, _hindrance(wanted, due, watch), watch)
     return plan
 
 
@@ -236,19 +240,16 @@ def _target_hindrance(wanted: Action, watch: _Watch) -> Hindrance | None:
         if watch.training is not None and watch.training.meta.name != name:
             return Hindrance("SeveralTrainings", "Retrain actions of one monitor must name one training", lasting=True)
         return retrain_hindrance(name, watch.training, watch.deployment)
-    if watch.deployment.status.previous is None:
-        name = watch.deployment.meta.name
-        return Hindrance("NoPreviousVersion", f"{name} has no version to go back to", lasting=True)
-    return None
+    return rollback_hindrance(watch.deployment)
 
 
-def _planned(plan: _Plan, due: Act | Blocked, hindrance: Hindrance | None, now: datetime) -> _Plan:
+def _planned(plan: _Plan, due: Act | Blocked, hindrance: Hindrance | None, watch: _Watch) -> _Plan:
     if hindrance is None and isinstance(due, Act):
-        entry = requested(due, now)
+        entry = requested(due, watch.now, watch.stable.child)
         return replace(plan, actions=recorded(plan.actions, entry), taken=(*plan.taken, entry))
     if hindrance is None:
         return plan
-    seen = recorded(plan.actions, blocked(due, hindrance, now)) if hindrance.lasting else plan.actions
+    seen = recorded(plan.actions, blocked(due, hindrance, watch.now)) if hindrance.lasting else plan.actions
     return replace(plan, actions=seen, hindrances=(*plan.hindrances, hindrance))
 
 

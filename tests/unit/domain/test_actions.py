@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from homeostat.api.drift import ActionStatus
@@ -12,13 +13,17 @@ from homeostat.domain.actions import (
     Hindrance,
     blocked,
     in_progress,
+    last_promotion,
     recorded,
+    request_for,
     requested,
     resolved,
     retrain_hindrance,
+    rollback_hindrance,
     undelivered,
 )
 from homeostat.domain.drift import Act
+from homeostat.domain.requests import read
 from unit.domain.test_champion import deployment, digest, quarantined, track
 from unit.reconcile.memory import NOW, meta_of, resource
 
@@ -69,6 +74,49 @@ def test_a_rollback_is_over_when_a_later_version_was_promoted() -> None:
     assert resolved((taken,), None, deployment(history=[past("Promoted", 3)]))[0].result == "Promoted"
 
 
+def went_back(**status: Any) -> tuple[str, str]:
+    taken = requested(Act("Rollback", "u/1", "Degradation", "wrong"), NOW, "v2")
+    echo = {"rollback": {"id": "u/1", "time": LATER, "result": "there is no previous version to go back to"}}
+    found = resolved((taken,), None, deployment(requests=echo, **status))[0]
+    return found.result, found.reason
+
+
+def test_a_rollback_that_was_answered_ends_as_done_or_failed() -> None:
+    gone = {**past("RolledBack"), "reason": "RollbackRequested"}
+    assert went_back(stable=track(1), history=[gone]) == ("Done", "RolledBack")
+    assert went_back(stable=track(2), history=[gone]) == ("Failed", "NotPossible")
+    assert went_back(stable=track(2)) == ("Failed", "NotPossible")
+    before = {**gone, "ended": "2026-02-01T00:00:00Z"}
+    assert went_back(stable=track(2), history=[before]) == ("Failed", "NotPossible")
+    going = {"phase": "Filling", "started": LATER}
+    assert went_back(stable=track(2), rollout=going)[0] == "Requested"
+
+
+def test_a_rollbacks_request_names_the_version_that_was_judged() -> None:
+    taken = requested(Act("Rollback", "u/1", "Degradation", "wrong"), NOW, "v2")
+    assert read("rollback", request_for(taken, "flights").to_text()).version == "v2"
+    assert request_for(requested(ACT, NOW, "v2"), "flights").version == ""
+
+
+def test_going_back_is_hindered_without_a_previous_version_or_with_a_quarantined_one() -> None:
+    reasons = [
+        found.reason if found else ""
+        for found in (
+            rollback_hindrance(deployment(stable=track(2))),
+            rollback_hindrance(deployment(stable=track(2), previous=track(1))),
+            rollback_hindrance(deployment(stable=track(2), previous=track(1), quarantined=[quarantined(1)])),
+        )
+    ]
+    assert reasons == ["NoPreviousVersion", "", "PreviousQuarantined"]
+
+
+def test_the_newest_promotion_is_known_whoever_made_it() -> None:
+    older = {**past("Promoted"), "ended": "2026-02-01T00:00:00Z"}
+    found = last_promotion(deployment(history=[past("RolledBack", 4), past("Promoted", 3), older]))
+    assert found == datetime(2026, 3, 1, 13, tzinfo=UTC)
+    assert last_promotion(deployment(history=[past("RolledBack")])) is None
+
+
 def hindered(trained: Training | None, **status: Any) -> str:
     found = retrain_hindrance("flights", trained, deployment(**status))
     return found.reason if found else ""
@@ -104,14 +152,19 @@ def test_a_request_is_delivered_once_and_never_over_anothers() -> None:
     assert not undelivered(TAKEN.model_copy(update={"result": "Failed"}), training())
 
 
-def test_of_blocked_actions_only_the_newest_is_kept_and_the_list_is_bounded() -> None:
+def test_ten_actions_of_each_type_are_kept_and_of_blocked_ones_the_newest() -> None:
     kept: tuple[ActionStatus, ...] = ()
     for number in range(30):
-        act = replace(ACT, id=f"u/{number}")
-        kept = recorded(kept, blocked(act, Hindrance("Cooldown", "too soon"), NOW))
-        kept = recorded(kept, requested(act, NOW))
-    assert len(kept) == 20
-    assert all(a.result == "Requested" for a in kept)
+        for kind in ("Retrain", "Rollback")[: 1 if number > 15 else 2]:
+            act = replace(ACT, id=f"u/{number}", type=kind)
+            kept = recorded(kept, blocked(act, Hindrance("Cooldown", "too soon"), NOW))
+            kept = recorded(kept, requested(act, NOW))
+    taken = [a.type for a in kept if a.result == "Requested"]
+    assert (taken.count("Retrain"), taken.count("Rollback"), len(kept)) == (10, 10, 20)
+    for kind in ("Retrain", "Rollback"):
+        kept = recorded(kept, blocked(replace(ACT, type=kind), Hindrance("Budget", "spent"), NOW))
+    assert [a.result for a in kept].count("Requested") == 20
+    assert len(kept) == 22
 
 
 def test_a_bake_counts_as_a_replacement_and_a_finished_one_does_not() -> None:

@@ -238,6 +238,24 @@ def test_going_back_by_request_is_straight_and_waits_for_no_evidence() -> None:
     assert flipped.status.stable.child == "v1"
 
 
+def test_a_rollback_that_is_about_another_version_is_answered_and_does_nothing() -> None:
+    late = {"requests": (Request("rollback", "1", version="v2"),)}
+    quiet = replace(facts(track(3)), **late)
+    side = Side(1, 1, 99)
+    flying = rolling(2, 3, phase=Phase.HOLDING, weight=5)
+    decided = decide(flying, replace(quiet, old=side, new=side), NOW)
+    assert decided.status.requests["rollback"].result == "asked about v2, which is not in question any more"
+    assert decided.status.quarantined == ()
+    assert decided.flight is not None
+    assert decided.flight.at.phase is Phase.HOLDING
+    promoted = decide(deployment(stable=track(3), previous=track(2)), quiet, NOW)
+    assert promoted.flight is None
+    assert "v2" in promoted.status.requests["rollback"].result
+    meant = decide(deployment(stable=track(2), previous=track(1)), replace(facts(track(2)), **late), NOW)
+    assert meant.flight is not None
+    assert meant.flight.back
+
+
 def test_requests_without_anything_to_do_are_consumed_and_say_so() -> None:
     decided = decide(deployment(stable=track(1)), facts(track(1), "promote", "promote-full", "abort"), NOW)
     assert {e.result for e in decided.status.requests.values()} == {"no rollout is under way"}

@@ -52,6 +52,13 @@ def test_the_template_of_a_version_is_pinned_so_an_upgraded_operator_restarts_no
     assert digest(template()) == "sha256:605270bfbca5f3504ca943f930325673df0d7bc360768669f0d4c57017dd55f8"
 
 
+def test_what_the_track_pins_wins_over_the_installation() -> None:
+    pinned = TRACK.model_copy(update={"pull_policy": POD.pull_policy, "plain_http": POD.plain_http})
+    changed = ServerPod("Always", ())
+    assert workload(deployment(), pinned, "stable", ON, changed) == made()
+    assert workload(deployment(), TRACK, "stable", ON, changed) != made()
+
+
 def test_the_role_stands_on_the_deployment_only() -> None:
     stable, previous = made(role="stable"), made(role="previous")
     assert stable["metadata"]["annotations"]["homeostat.dev/track"] == "stable"

@@ -182,6 +182,22 @@ def test_a_promotion_forgives_and_blocked_ones_cost_nothing() -> None:
     assert isinstance(decide(past(0.1, "Blocked"), past(0.2, "Blocked"), past(0.3, "Blocked")), Act)
 
 
+def test_a_promotion_by_a_person_forgives_what_was_before_and_a_rollback_that_went_back_is_no_failure() -> None:
+    failed = (past(50, "Failed"), past(60, "Failed"), past(70, "Failed"))
+    since = [
+        next_action(REPORT, RETRAIN, failed, NOW, monitor_uid="u", rollout_in_progress=False, promoted=at)
+        for at in (NOW - timedelta(hours=80), NOW - timedelta(hours=55))
+    ]
+    assert [type(found) for found in since] == [Blocked, Act]
+    assert isinstance(decide(past(50, "Done"), *failed[1:], past(80, "Failed")), Act)
+
+
+def test_a_cooldown_or_period_beyond_the_calendar_is_ten_years() -> None:
+    endless = decide(past(5, "Promoted"), wanted=replace(RETRAIN, cooldown_seconds=1e20, period_seconds=1e20))
+    assert isinstance(endless, Blocked)
+    assert endless.reason == "Cooldown"
+
+
 def test_the_block_says_when_it_ends() -> None:
     cool, spent = decide(past(0.5, "Promoted")), decide(past(5, "Promoted"), past(9, "Promoted"))
     assert isinstance(cool, Blocked)

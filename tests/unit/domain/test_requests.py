@@ -16,8 +16,8 @@ def test_any_text_is_a_request_with_that_id() -> None:
 
 
 def test_json_with_an_id_says_who_and_why() -> None:
-    text = '{"id": "u/1", "by": "DriftMonitor/flights", "reason": "month moved", "trigger": "Drift"}'
-    assert read("retrain", text) == Request("retrain", "u/1", "DriftMonitor/flights", "month moved", "Drift")
+    text = '{"id": "u/1", "by": "DriftMonitor/flights", "reason": "month moved", "trigger": "Drift", "version": "v2"}'
+    assert read("retrain", text) == Request("retrain", "u/1", "DriftMonitor/flights", "month moved", "Drift", "v2")
 
 
 def test_a_consumed_request_is_not_pending_and_a_new_text_is() -> None:
@@ -45,5 +45,5 @@ def test_every_text_is_read_and_bounded(text: str) -> None:
 
 @given(st.text(min_size=1, max_size=50), st.text(max_size=50), st.text(max_size=50))
 def test_what_we_write_we_read(name: str, by: str, reason: str) -> None:
-    request = Request("retrain", name, by, reason, "Drift")
+    request = Request("retrain", name, by, reason, "Drift", "v2")
     assert read("retrain", request.to_text()) == request

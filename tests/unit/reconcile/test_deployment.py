@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from homeostat.api.names import ANNOTATION_ROLE
+from homeostat.api.names import ANNOTATION_ROLE, LABEL_MODEL, LABEL_VERSION
 from homeostat.domain.desired.serving import CLOSED
+from homeostat.reconcile.deployment_pods import living_pods
 from homeostat.runtime.outcome import RequeueAfter
 from unit.reconcile.fleet import KEY, Fleet, sha
+from unit.reconcile.memory import NOW, CrashError, container, meta_of, pod
 
 
 def serving(**spec: Any) -> Fleet:
@@ -268,6 +272,84 @@ def test_an_upgraded_operator_restarts_no_pod_and_refresh_takes_its_image() -> N
     assert fleet.status.stable.image == "server:2"
     last = [m for m in fleet.world.writer.manifests if m["kind"] == "Deployment"][-1]
     assert last["spec"]["template"]["spec"]["containers"][0]["image"] == "server:2"
+
+
+def test_a_changed_installation_restarts_no_pod_and_refresh_takes_its_settings() -> None:
+    fleet = serving()
+    fleet.world.config = replace(fleet.world.config, plain_http=("other:5000",), image_pull_policy="Always")
+    before = list(fleet.world.writer.log)
+    fleet.tick(3)
+    assert fleet.world.writer.log == before
+    fleet.ask("refresh", "now")
+    fleet.tick()
+    assert (fleet.status.stable.plain_http, fleet.status.stable.pull_policy) == (("other:5000",), "Always")
+    last = [m for m in fleet.world.writer.manifests if m["kind"] == "Deployment"][-1]
+    assert last["spec"]["template"]["spec"]["initContainers"][0]["args"][-1] == "other:5000"
+
+
+def test_a_changed_setting_of_pods_is_never_told_as_settled_before_it_is_applied() -> None:
+    fleet = serving()
+    fleet.change(server={"workers": 2})
+    fleet.world.writer.crash_before = "apply Deployment"
+    for _ in range(2):  # also by an operator that begins between status and cluster
+        with contextlib.suppress(CrashError):
+            fleet.step()
+        assert fleet.status.observed_generation == 2
+        assert fleet.condition("Reconciling")[:2] == ("True", "PodsUpdating")
+    fleet.tick(2)
+    assert fleet.condition("Reconciling")[:2] == ("False", "Settled")
+    before = len(fleet.world.writer.log)
+    fleet.change(bake={"duration": "11s"})
+    fleet.tick(2)
+    assert fleet.world.writer.log[before:] == [("status ModelDeployment", "flights")]
+
+
+def test_pods_are_updating_until_their_controller_has_seen_the_change() -> None:
+    fleet = serving()
+    seen = fleet.world.workloads.get("ml", "flights-v1")
+    fleet.world.workloads.put(replace(seen, meta=replace(seen.meta, generation=2)))
+    fleet.step()
+    assert fleet.condition("Reconciling")[:2] == ("True", "PodsUpdating")
+
+
+def test_pods_of_a_deployment_that_had_the_same_name_do_not_count() -> None:
+    fleet = Fleet()
+    dying = meta_of(
+        "ml", "old", labels={LABEL_MODEL: "flights", LABEL_VERSION: "v1"}, created=NOW - timedelta(minutes=1)
+    )
+    fleet.world.pods.put(pod(dying, "rs", "Running", container("server")))
+    assert living_pods(fleet.deployment, fleet.world).of("v1") == ()
+
+
+def test_a_fixed_number_of_pods_is_kept_until_the_autoscaler_has_written_another() -> None:
+    fleet = serving(replicas=10)
+    fleet.tick(3)
+    fleet.change(replicas=None, autoscaling={"minReplicas": 2, "maxReplicas": 12}, server={"workers": 2})
+    fleet.tick(3)
+    made = [m for m in fleet.world.writer.manifests if m["kind"] == "Deployment"]
+    assert made[-1]["spec"]["replicas"] == 10
+    seen = fleet.world.workloads.get("ml", "flights-v1")
+    fleet.world.workloads.put(replace(seen, replicas=7, digest=""))
+    fleet.tick(3)
+    made = [m for m in fleet.world.writer.manifests if m["kind"] == "Deployment"]
+    assert "replicas" not in made[-1]["spec"]
+    assert fleet.world.workloads.get("ml", "flights-v1").replicas == 7
+
+
+def test_a_pause_longer_than_a_short_deadline_is_not_held_against_the_candidate() -> None:
+    fleet = serving(progressDeadline="10s")
+    fleet.version(2)
+    fleet.slow.add("flights-v2-0")
+    fleet.until("Scaling")
+    fleet.ask("pause", "1")
+    before = fleet.world.writer.count("status ModelDeployment")
+    fleet.tick(25)
+    assert fleet.world.writer.count("status ModelDeployment") - before <= 7
+    fleet.ask("resume", "1")
+    fleet.tick()
+    fleet.slow.clear()
+    fleet.until("")
+    assert (fleet.status.stable.child, fleet.status.quarantined) == ("v2", ())
 
 
 def test_a_candidate_gets_requests_only_once_every_node_knows_its_pod() -> None:

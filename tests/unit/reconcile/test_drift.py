@@ -257,6 +257,7 @@ def test_wrong_labels_roll_back_when_the_spec_says_so() -> None:
     marks = live.world.deployments.get("ml", "flights").meta.annotations
     asked = json.loads(marks[request_annotation("rollback")])
     assert (asked["by"], asked["trigger"]) == ("DriftMonitor/flights", "Degradation")
+    assert asked["version"] == "v1"
     assert live.condition("Degradation")[0] == "True"
 
 
@@ -265,6 +266,34 @@ def test_without_a_previous_version_a_rollback_is_blocked() -> None:
     for _ in range(2):
         live.window(LIKE_TRAINING, (500, 200))
     assert live.condition("ActionBlocked")[:2] == ("True", "NoPreviousVersion")
+
+
+def test_with_a_quarantined_previous_version_a_rollback_is_blocked() -> None:
+    live = Live({"type": "Rollback", "on": ["Degradation"]})
+    bad = {"digest": BASE, "reason": "AnalysisFailed", "time": "2026-03-01T11:00:00Z"}
+    live.deploy({"stable": track(1), "previous": track(2, BASE), "quarantined": [bad]})
+    for _ in range(2):
+        live.window(LIKE_TRAINING, (500, 200))
+    assert live.condition("ActionBlocked")[:2] == ("True", "PreviousQuarantined")
+
+
+def test_a_promotion_by_a_person_lets_the_monitor_act_again() -> None:
+    live = Live({**RETRAIN, "maxAttempts": 1})
+    live.window(MOVED)
+    first = live.status.actions[0].id
+    run = {
+        "number": 2,
+        "trigger": {"type": "Drift", "source": first},
+        "jobName": "flights-2",
+        "startTime": "2026-03-01T12:03:00Z",
+        "result": "GateFailed",
+    }
+    live.train(runs=[run], requests={"retrain": {"id": first, "time": "2026-03-01T12:01:30Z"}})
+    when = "2026-03-01T12:01:40Z"
+    by_hand = {"versionName": "mine", "digest": DIGEST, "started": when, "ended": when, "result": "Promoted"}
+    live.deploy({"stable": track(1), "history": [by_hand]})
+    live.window(MOVED)
+    assert [a.result for a in live.status.actions] == ["Requested", "Failed"]
 
 
 def test_no_traffic_is_insufficient_data_with_the_rows_seen_from_the_first_look_on() -> None:
@@ -314,6 +343,13 @@ def test_a_pod_that_began_anew_counts_from_zero_and_an_unknown_pod_from_its_firs
     live.world.clock.pass_(WINDOW)
     live.step()
     assert live.status.window.rows == 600
+
+
+def test_a_window_beyond_the_calendar_ends_nowhere_near_and_breaks_nothing() -> None:
+    live = Live(RETRAIN, window="99999999999999999h")
+    live.window(MOVED)
+    assert live.condition("Ready")[:2] == ("True", "Watching")
+    assert live.status.window is None
 
 
 def test_a_model_without_baseline_stalls_with_the_fix() -> None:

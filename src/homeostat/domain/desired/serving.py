@@ -31,6 +31,7 @@ from homeostat.domain.desired.common import (
 )
 
 ANNOTATION_MODEL_DIGEST: Final = f"{GROUP}/model-digest"
+ANNOTATION_REPLICAS: Final = f"{GROUP}/replicas"  # what we applied; absent where an autoscaler owns the field
 CLOSED: Final = "closed"  # a version that no pod has: children are called v…
 FETCH: Final = "fetch"
 SERVER: Final = "server"
@@ -43,7 +44,7 @@ START_FAILURES: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class ServerPod:
-    """What the installation says of serving pods."""
+    """What the installation says of serving pods, for tracks that do not say it themselves."""
 
     pull_policy: str
     plain_http: tuple[str, ...] = ()
@@ -51,11 +52,15 @@ class ServerPod:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How many pods a version has. floor: least `minReplicas`; pinned: never fewer than now; idle: none at all."""
+    """How many pods a version has. floor: least `minReplicas`; pinned: never fewer than now; idle: none at all.
+
+    held: fixed number of before, kept until the autoscaler has written another: a field that its only owner drops is 1.
+    """
 
     floor: int = 0
     pinned: bool = False
     idle: bool = False
+    held: int = 0
 
 
 def child_name(deployment: Deployment, child: str) -> str:
@@ -92,9 +97,13 @@ def workload(deployment: Deployment, track: Track, role: str, scale: Scale, pod:
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {"metadata": {"labels": _labels(deployment, track.child)}, "spec": _pod(deployment, track, pod)},
     }
-    if not autoscaled(deployment, scale):  # else the autoscaler owns the field
-        spec["replicas"] = 0 if scale.idle else deployment.spec.replicas
     marks = {ANNOTATION_ROLE: role, ANNOTATION_MODEL_DIGEST: track.digest}
+    if not autoscaled(deployment, scale):
+        spec["replicas"] = 0 if scale.idle else deployment.spec.replicas
+    elif scale.held:  # else the autoscaler owns the field
+        spec["replicas"] = scale.held
+    if "replicas" in spec:
+        marks[ANNOTATION_REPLICAS] = str(spec["replicas"])
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -177,7 +186,14 @@ def _service(metadata: Manifest, selector: dict[str, str]) -> Manifest:
     }
 
 
-def _pod(deployment: Deployment, track: Track, pod: ServerPod) -> Manifest:
+def _pinned(track: Track, pod: ServerPod) -> ServerPod:
+    """What the track says, so that a changed installation restarts no pod; the installation's where it says nothing."""
+    hosts = pod.plain_http if track.plain_http is None else track.plain_http
+    return ServerPod(track.pull_policy or pod.pull_policy, hosts)
+
+
+def _pod(deployment: Deployment, track: Track, installed: ServerPod) -> Manifest:
+    pod = _pinned(track, installed)
     route = {"path": "route", "fieldRef": {"fieldPath": f"metadata.annotations['{ANNOTATION_ROUTE}']"}}
     return {
         "automountServiceAccountToken": False,
@@ -206,13 +222,16 @@ def _spread(deployment: Deployment, track: Track) -> Manifest:
 
 
 def _container(name: str, deployment: Deployment, track: Track, pod: ServerPod, args: list[str]) -> Manifest:
+    workers = deployment.spec.server.workers if name == SERVER else 1
     return {
         "name": name,
         "image": track.image,
         "imagePullPolicy": pod.pull_policy,
         "args": args,
         "env": [{"name": "HOME", "value": TMP}],
-        "resources": resources(deployment.spec.server.resources, cpu="100m", memory="192Mi"),
+        "resources": resources(
+            deployment.spec.server.resources, cpu="100m", memory=f"{max(192, 128 + 64 * workers)}Mi"
+        ),
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "model", "mountPath": MODEL_DIR}, {"name": "tmp", "mountPath": TMP}],
