@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,8 +17,8 @@ from homeostat.api.deployment import (
 from homeostat.api.kinds import Deployment
 from homeostat.api.meta import format_instant
 from homeostat.domain.asked import Asked, asked, consume, flight_request, paused, without_stale
-from homeostat.domain.choice import Wanted, candidate, child_of, in_quarantine, quarantined, rollout_target
-from homeostat.domain.requests import Request
+from homeostat.domain.choice import candidate, child_of, in_quarantine, quarantined, rollout_target
+from homeostat.domain.flight import Decided, Facts, Flight, Note, flight_of, sides
 from homeostat.domain.revision import digest
 from homeostat.domain.rollout import (
     Advance,
@@ -34,79 +33,12 @@ from homeostat.domain.rollout import (
     begin,
     next_step,
     plan,
-    rollout_from_state,
     rollout_state,
 )
-from homeostat.domain.verdict import Verdict
 
 KEPT_HISTORY: Final = 10
 TEXT: Final = 2048
 REASON: Final = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One version's pods. ready: Ready ones; pods: how many it should have; epoch: see `Seen.stable_epoch`."""
-
-    ready: int = 0
-    pods: int = 0
-    epoch: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is there. old, new: of the replacement under way; without one `old` is stable.
-
-    image: the operator's server image. pull_policy, plain_http: pinned with it. taken: model digest by child that exists. ready: Ready pods by child.
-    deadline_ms: what a forward may take, from stable's latency.
-    """
-
-    wanted: Wanted
-    requests: tuple[Request, ...]
-    image: str
-    verdict: Verdict
-    taken: Mapping[str, str] = field(default_factory=dict)
-    ready: Mapping[str, int] = field(default_factory=dict)
-    old: Side = Side()
-    new: Side = Side()
-    busy: bool = False
-    deadline_ms: int = 1000
-    pull_policy: str | None = None
-    plain_http: tuple[str, ...] | None = None
-
-    @property
-    def pod(self) -> dict[str, Any]:
-        """What a track takes from the operator's configuration and keeps: an upgrade restarts no pod."""
-        return {"image": self.image, "pull_policy": self.pull_policy, "plain_http": self.plain_http}
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A replacement with what belongs to it. back: to the previous version, by request. deadline_ms: 0 until routed."""
-
-    at: Rollout
-    back: bool = False
-    deadline_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something worth an Event. rolled_back: what the condition RolledBack says from now; None: as before."""
-
-    reason: str
-    because: str
-    warning: bool = False
-    rolled_back: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The status that follows (without conditions) and why. flight: what is under way now. decision: None without one."""
-
-    status: ModelDeploymentStatus
-    flight: Flight | None = None
-    decision: Decision | None = None
-    notes: tuple[Note, ...] = ()
 
 
 def decide(deployment: Deployment, facts: Facts, now: datetime) -> Decided:
@@ -125,26 +57,6 @@ def decide(deployment: Deployment, facts: Facts, now: datetime) -> Decided:
     told = tuple(Note(reason, because) for reason, because in notes)
     shown = counted(decided.status, decided.flight, facts)
     return replace(decided, status=shown, notes=(*told, *decided.notes))
-
-
-def flight_of(status: ModelDeploymentStatus) -> Flight | None:
-    """The replacement that a status tells of; None when there is none (or none that makes sense)."""
-    if status.rollout is None:
-        return None
-    state = status.rollout.state
-    at = rollout_from_state(state)
-    if at is None or at.phase is Phase.DONE or sides(status, at)[1] is None:
-        return None
-    deadline = state.get("deadlineMs", 0)
-    return Flight(at, bool(state.get("back", False)), deadline if isinstance(deadline, int) else 0)
-
-
-def sides(status: ModelDeploymentStatus, at: Rollout) -> tuple[Track | None, Track | None]:
-    """The old and the new version of a replacement, by digest: at the flip the new one becomes stable."""
-    if status.stable is not None and status.stable.digest == at.candidate:
-        return status.previous, status.stable
-    new = status.candidate
-    return status.stable, new if new is not None and new.digest == at.candidate else None
 
 
 def _in_question(status: ModelDeploymentStatus, flight: Flight | None) -> str:

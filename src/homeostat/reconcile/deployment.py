@@ -14,18 +14,9 @@ from homeostat.api.kinds import Deployment
 from homeostat.api.meta import Key
 from homeostat.api.names import ANNOTATION_DIGEST, LABEL_TRAINING, LABEL_VERSION
 from homeostat.domain.choice import Wanted, candidate, choose
-from homeostat.domain.deployment import (
-    Decided,
-    Facts,
-    Flight,
-    Side,
-    decide,
-    flight_of,
-    flight_plan,
-    sides,
-    sight,
-)
+from homeostat.domain.deployment import decide, flight_plan, sight
 from homeostat.domain.desired.serving import ANNOTATION_MODEL_DIGEST, child_name, service_url
+from homeostat.domain.flight import Decided, Facts, Flight, Side, flight_of, sides
 from homeostat.domain.requests import pending
 from homeostat.domain.revision import digest
 from homeostat.domain.rollout import Stall, planned_seconds

@@ -14,7 +14,6 @@ from homeostat.api.kinds import Deployment
 from homeostat.api.names import ANNOTATION_ROUTE, LABEL_MODEL, LABEL_VERSION
 from homeostat.api.wire.route import Route
 from homeostat.cluster.observed import Child, ObservedPod
-from homeostat.domain.deployment import Flight, sides
 from homeostat.domain.desired.serving import (
     ANNOTATION_REPLICAS,
     Scale,
@@ -28,6 +27,7 @@ from homeostat.domain.desired.serving import (
     version_service,
     workload,
 )
+from homeostat.domain.flight import Flight, sides
 from homeostat.domain.rollout import Phase
 from homeostat.domain.traffic import Share, Traffic
 from homeostat.errors import Blocked, Conflict, Forbidden, Invalid, NotFound

@@ -10,7 +10,7 @@ from homeostat.api.deployment import ModelDeploymentStatus, Quarantine, Track
 from homeostat.api.kinds import Deployment
 from homeostat.domain.choice import Problem, Wanted, in_quarantine
 from homeostat.domain.conditions import Condition, with_condition
-from homeostat.domain.deployment import Decided, Flight
+from homeostat.domain.flight import Decided, Flight
 from homeostat.domain.rollout import Decision, Phase, Stall
 from homeostat.reconcile.deployment_pods import Diagnosis
 from homeostat.reconcile.status import read_conditions, written_conditions

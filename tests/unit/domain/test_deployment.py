@@ -13,7 +13,8 @@ from homeostat.api.kinds import Deployment, Version
 from homeostat.api.meta import RequestEcho
 from homeostat.domain.asked import asked, flight_request, paused
 from homeostat.domain.choice import Wanted, candidate, child_of, choose, quarantined
-from homeostat.domain.deployment import Decided, Facts, Flight, Side, decide, flight_of, flight_plan
+from homeostat.domain.deployment import decide, flight_plan
+from homeostat.domain.flight import Decided, Facts, Flight, Side, flight_of
 from homeostat.domain.requests import Request
 from homeostat.domain.rollout import Phase, rollout_state
 from homeostat.domain.verdict import NO_ANALYSIS, Verdict
