@@ -12,6 +12,7 @@ from homeostat.api.names import DIGEST_PATTERN
 
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+TEXT_LENGTH: Final = 2048  # of every sentence in a status
 DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 
 
@@ -60,6 +61,6 @@ class Duration(str):
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN, max_length=71)]
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
-Text = Annotated[str, Field(max_length=2048)]
+Text = Annotated[str, Field(max_length=TEXT_LENGTH)]
 Instant = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
 Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]

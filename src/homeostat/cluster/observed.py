@@ -1,8 +1,7 @@
 """What we keep of the objects that we own: a slotted projection per kind, made at the socket."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from homeostat.api.meta import Meta
 
@@ -91,12 +90,3 @@ class ObservedJob(Child):
     started: datetime | None
     completed: datetime | None
     ttl_set: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """An object of a name that we want; kept whole for questions such as `is it ours`."""
-
-    meta: Meta
-    owner_uid: str
-    body: dict[str, Any] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from homeostat.api.base import TEXT_LENGTH
 from homeostat.api.drift import ActionStatus
 from homeostat.api.kinds import Deployment, Training
 from homeostat.api.meta import RequestEcho, format_instant, parse_instant
@@ -16,7 +17,6 @@ from homeostat.domain.drift import Act, Blocked, PastAction
 from homeostat.domain.requests import Request, pending, read
 
 KEPT: Final = 10  # of each type, so that every budget and maxAttempts can be counted
-TEXT: Final = 2048
 VERBS: Final = {"Retrain": "retrain", "Rollback": "rollback"}
 
 
@@ -93,7 +93,7 @@ def _after_rollout(action: ActionStatus, name: str, deployment: Deployment) -> A
 
 
 def _ended(action: ActionStatus, result: str, reason: str, message: str) -> ActionStatus:
-    return action.model_copy(update={"result": result, "reason": reason[:128], "message": message[:TEXT]})
+    return action.model_copy(update={"result": result, "reason": reason[:128], "message": message[:TEXT_LENGTH]})
 
 
 def retrain_hindrance(name: str, training: Training | None, deployment: Deployment) -> Hindrance | None:
@@ -133,7 +133,7 @@ def rollback_hindrance(deployment: Deployment) -> Hindrance | None:
     if bad is None:
         return None
     because = f"the previous version {previous.child} of {name} is quarantined ({bad.reason})"
-    return Hindrance("PreviousQuarantined", because[:TEXT], lasting=True)
+    return Hindrance("PreviousQuarantined", because[:TEXT_LENGTH], lasting=True)
 
 
 def requested(act: Act, now: datetime, version: str = "") -> ActionStatus:
@@ -156,7 +156,7 @@ def _entry(
         time=format_instant(now),
         result=result,
         reason=reason[:128],
-        message=message[:TEXT],
+        message=message[:TEXT_LENGTH],
     )
 
 

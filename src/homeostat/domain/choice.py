@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from homeostat.api.base import TEXT_LENGTH
 from homeostat.api.deployment import ModelDeploymentStatus, ModelSource, Quarantine, Track
 from homeostat.api.kinds import Deployment, Training, Version
 from homeostat.api.meta import format_instant
@@ -15,7 +16,6 @@ from homeostat.domain.references import absolute
 from homeostat.domain.rollout import Choice, Rollout, next_candidate
 
 KEPT_QUARANTINES: Final = 20
-TEXT: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _followed(name: str, training: Training | None, versions: Iterable[Version])
     ready = next((c for c in training.status.conditions if c.type == "Ready"), None)
     why = f" ({ready.reason}: {ready.message})" if ready is not None else ""
     because = f"ModelTraining {name} has no accepted version yet{why}"
-    return Wanted(problem=Problem("NoVersion", because[:TEXT], lasting=False), training=name)
+    return Wanted(problem=Problem("NoVersion", because[:TEXT_LENGTH], lasting=False), training=name)
 
 
 def _pinned(deployment: Deployment, name: str, found: Version | None) -> Wanted:
@@ -143,7 +143,7 @@ def rollout_target(wanted: Wanted, status: ModelDeploymentStatus, at: Rollout, n
 
 def quarantined(status: ModelDeploymentStatus, digest: str, reason: str, now: datetime) -> tuple[Quarantine, ...]:
     """With one more digest, the newest first; at most 20 are kept."""
-    entry = Quarantine(digest=digest, reason=reason[:TEXT], time=format_instant(now))
+    entry = Quarantine(digest=digest, reason=reason[:TEXT_LENGTH], time=format_instant(now))
     others = tuple(q for q in status.quarantined if q.digest != digest)
     return (entry, *others)[:KEPT_QUARANTINES]
 

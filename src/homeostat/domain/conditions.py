@@ -33,10 +33,3 @@ def with_condition(old: tuple[Condition, ...], new: Condition) -> tuple[Conditio
     if new == last:
         return old
     return tuple(sorted((*(c for c in old if c.type != new.type), new), key=lambda c: c.type))
-
-
-def without_condition(old: tuple[Condition, ...], condition_type: str) -> tuple[Condition, ...]:
-    """`old` without that type; `old` itself when it has none."""
-    if all(c.type != condition_type for c in old):
-        return old
-    return tuple(c for c in old if c.type != condition_type)

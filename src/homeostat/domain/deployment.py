@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from homeostat.api.base import TEXT_LENGTH
 from homeostat.api.deployment import (
     Autoscaling,
     ModelDeploymentSpec,
@@ -37,7 +38,6 @@ from homeostat.domain.rollout import (
 )
 
 KEPT_HISTORY: Final = 10
-TEXT: Final = 2048
 REASON: Final = 128
 
 
@@ -262,7 +262,7 @@ def _completed(
         ended=format_instant(now),
         result=result,
         reason=("RollbackRequested" if flight.back else decision.reason)[:REASON],
-        message=decision.because[:TEXT],
+        message=decision.because[:TEXT_LENGTH],
     )
     changes["history"] = (entry, *status.history)[:KEPT_HISTORY]
     note = Note(
@@ -287,7 +287,7 @@ def _shown(flight: Flight, message: str) -> RolloutStatus:
         since=format_instant(at.since),
         deadline=format_instant(at.deadline) if at.deadline else None,
         epoch=at.epoch,
-        message=message[:TEXT],
+        message=message[:TEXT_LENGTH],
         state=state,
     )
 
@@ -320,9 +320,3 @@ def _applies(flight: Flight | None, facts: Facts) -> bool:
         return True
     front = facts.new if flight.at.flipped and flight.at.phase is not Phase.RETURNING else facts.old
     return front.ready > 0 and front.epoch is not None and front.epoch >= flight.at.epoch
-
-
-def last_rollback(status: ModelDeploymentStatus) -> RolloutHistory | None:
-    """The newest history entry that is a rollback, if none was promoted after it."""
-    newest = next((h for h in status.history if h.result != "Superseded"), None)
-    return newest if newest is not None and newest.result == "RolledBack" else None

@@ -82,7 +82,7 @@ class Operator:
         client = await Client.connect(await Access.load(kubeconfig_path()))
         self._lease = Lease(client, settings.config.operator_namespace, LEASE, settings.identity, self._on_lost)
         recorder = Recorder(client, settings.identity, self._lease.held)
-        self._live = Live(client, settings.config, settings.namespaces, self._signals, self._queue.add)
+        self._live = Live(client, settings.config, settings.namespaces, self._signals, self._wake)
         self._live.writer = ApiWriter(client, self._live, recorder, digest, self._lease.check)
         probes = await serve(settings.port, self._alive, self._ready)
         tasks = [asyncio.create_task(each) for each in self._background(client, recorder)]
@@ -152,6 +152,10 @@ class Operator:
                     found.add((raw["metadata"]["namespace"], raw["metadata"]["name"]))
         for place in before.keys() - found:
             resources.forget(*place, before[place])
+
+    def _wake(self, key: Key) -> None:
+        """What the first lists bring goes behind what people change meanwhile."""
+        self._queue.add(key, low=not self._synced)
 
     def _allowed(self) -> bool:
         LEADER.set(self._lease.held())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
@@ -40,8 +40,8 @@ class Lag:
 async def serve(port: int, live: Check, ready: Check) -> web.AppRunner:
     """Serve until the runner is cleaned up. live, ready: what is wrong in one sentence, empty for nothing."""
 
-    def probe(check: Check) -> Callable[[web.Request], web.Response]:
-        def answer(_: web.Request) -> web.Response:
+    def probe(check: Check) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answer(_: web.Request) -> web.StreamResponse:
             wrong = check()
             return web.Response(status=500 if wrong else 200, text=(wrong or "ok") + "\n")
 
@@ -50,17 +50,9 @@ async def serve(port: int, live: Check, ready: Check) -> web.AppRunner:
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    def wrapped(check: Check) -> Callable[[web.Request], object]:
-        answer = probe(check)
-
-        async def handle(request: web.Request) -> web.Response:
-            return answer(request)
-
-        return handle
-
     app = web.Application()
-    app.router.add_get("/livez", wrapped(live))  # type: ignore[arg-type]
-    app.router.add_get("/readyz", wrapped(ready))  # type: ignore[arg-type]
+    app.router.add_get("/livez", probe(live))
+    app.router.add_get("/readyz", probe(ready))
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

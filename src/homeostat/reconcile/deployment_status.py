@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from homeostat.api.base import TEXT_LENGTH
 from homeostat.api.deployment import ModelDeploymentStatus, Quarantine, Track
 from homeostat.api.kinds import Deployment
 from homeostat.domain.choice import Problem, Wanted, in_quarantine
@@ -15,7 +16,6 @@ from homeostat.domain.rollout import Decision, Phase, Stall
 from homeostat.reconcile.deployment_pods import Diagnosis
 from homeostat.reconcile.status import read_conditions, written_conditions
 
-TEXT: Final = 2048
 TROUBLES: Final = frozenset({"NameTaken", "ChildRefused"})
 NOTHING: Final = "NotStalled"
 ALTERNATING: Final = frozenset({"ImageUnavailable"})  # the kubelet alternates between two texts; one is enough
@@ -112,7 +112,7 @@ def _with_says(
     known = {c.type: c for c in conditions}
     for said in says:
         state: Literal["True", "False"] = "True" if said.true else "False"
-        old, message = known.get(said.type), said.message[:TEXT]
+        old, message = known.get(said.type), said.message[:TEXT_LENGTH]
         same = old is not None and (old.status, old.reason) == (state, said.reason)
         if old is not None and same and (not fresh or said.reason in ALTERNATING):
             message = old.message

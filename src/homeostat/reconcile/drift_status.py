@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
+from homeostat.api.base import TEXT_LENGTH
 from homeostat.api.drift import ActionStatus, DetectorStatus, DriftMonitorStatus, MovedFeature, WindowStatus
 from homeostat.api.kinds import Monitor
 from homeostat.api.meta import format_instant
@@ -14,8 +15,6 @@ from homeostat.domain.conditions import Condition, with_condition
 from homeostat.domain.drift import Detector, DriftReport, DriftVerdict, history_state
 from homeostat.reconcile.status import read_conditions, written_conditions
 
-TEXT: Final = 2048
-FINDINGS: Final = ("DataDrift", "PredictionDrift", "Degradation")
 State = Literal["True", "False", "Unknown"]
 
 
@@ -34,7 +33,7 @@ def with_says(monitor: Monitor, changes: dict[str, Any], says: tuple[Says, ...],
     generation = monitor.meta.generation
     conditions = read_conditions(monitor.status.conditions)
     for said in says:
-        new = Condition(said.type, said.status, said.reason, said.message[:TEXT], now, generation)
+        new = Condition(said.type, said.status, said.reason, said.message[:TEXT_LENGTH], now, generation)
         conditions = with_condition(conditions, new)
     changes = {**changes, "observed_generation": generation, "conditions": written_conditions(conditions)}
     return monitor.status.model_copy(update=changes)
@@ -163,6 +162,6 @@ def _detector(detector: Detector) -> DetectorStatus:
         verdict=detector.verdict.value,
         score=detector.score,
         consecutive=detector.consecutive,
-        message=detector.because[:TEXT],
+        message=detector.because[:TEXT_LENGTH],
         features=tuple(MovedFeature(name=m.name, effect=m.effect, p=m.p) for m in detector.features),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from homeostat.api.base import TEXT_LENGTH
 from homeostat.api.kinds import Training, Version
 from homeostat.api.meta import format_instant
 from homeostat.api.training import LatestVersion, MetricValue, ModelTrainingSpec, ModelTrainingStatus, RunStatus
@@ -28,7 +29,6 @@ from homeostat.domain.training import (
 from homeostat.reconcile.status import read_conditions, written_conditions
 
 KEPT_RUNS: Final = 10
-TEXT: Final = 2048
 IMAGE_TROUBLE: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
 
 
@@ -115,7 +115,7 @@ def _started(training: Training, decision: Start, now: datetime) -> dict[str, An
 def _shown(run: RunStatus, decision: Running) -> RunStatus:
     if decision.reason in IMAGE_TROUBLE and run.reason in IMAGE_TROUBLE:
         return run  # the kubelet alternates between two texts; one is enough
-    return run.model_copy(update={"reason": decision.reason, "message": decision.because[:TEXT]})
+    return run.model_copy(update={"reason": decision.reason, "message": decision.because[:TEXT_LENGTH]})
 
 
 def _finished(run: RunStatus, decision: Finish, now: datetime) -> RunStatus:
@@ -125,7 +125,7 @@ def _finished(run: RunStatus, decision: Finish, now: datetime) -> RunStatus:
             "completion_time": format_instant(now),
             "result": decision.result,
             "reason": decision.reason[:128],
-            "message": decision.because[:TEXT],
+            "message": decision.because[:TEXT_LENGTH],
             "version_name": decision.version,
             "data_digest": digest or None,
         }
@@ -223,7 +223,7 @@ def _outcome(spec: ModelTrainingSpec, decision: Decision) -> tuple[_Says, ...]:
     if not isinstance(decision, Finish):
         return ()
     good = decision.result in {"Succeeded", "Unchanged"}
-    run = _Says("RunSucceeded", good, decision.reason, decision.because[:TEXT])
+    run = _Says("RunSucceeded", good, decision.reason, decision.because[:TEXT_LENGTH])
     if decision.result == "Failed":
         return (run,)
     gates = decision.summary.gates if decision.summary else ()
@@ -232,4 +232,4 @@ def _outcome(spec: ModelTrainingSpec, decision: Decision) -> tuple[_Says, ...]:
         for g in sorted(gates, key=lambda g: g.passed)
     )
     reason = "GatesPassed" if good and spec.gates else "NoGates" if good else "GateFailed"
-    return run, _Says("GatesPassed", good, reason, listed or decision.because[:TEXT])
+    return run, _Says("GatesPassed", good, reason, listed or decision.because[:TEXT_LENGTH])

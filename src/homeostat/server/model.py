@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from homeostat.api.wire.bundle import Column, Signature
 from homeostat.errors import ArtifactError
-
-PLAIN_OUTPUTS: Final = ("label", "probabilities", "score")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from homeostat.domain.conditions import Condition, with_condition, without_condition
+from homeostat.domain.conditions import Condition, with_condition
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 READY = Condition("Ready", "True", "Serving", "2 of 2 pods", THEN, 1)
@@ -26,11 +26,9 @@ def test_the_transition_time_moves_with_the_status() -> None:
     assert new.last_transition_time == later
 
 
-def test_conditions_are_sorted_by_type_and_can_go() -> None:
+def test_conditions_are_sorted_by_type() -> None:
     both = with_condition((READY,), replace(READY, type="Baking"))
     assert [c.type for c in both] == ["Baking", "Ready"]
-    assert without_condition(both, "Baking") == (READY,)
-    assert without_condition(both, "Stalled") is both
 
 
 def test_long_messages_are_cut() -> None:
