@@ -1,10 +1,10 @@
-"""Predictions of a batch as pieces of JSON, cut per request without encoding anything twice."""
+"""What a batch gave: outputs by row, with the score cell and the prediction id of each; as JSON written only once."""
 
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, Final
 
 import numpy as np
@@ -14,21 +14,76 @@ from numpy.typing import NDArray
 from homeostat.api.wire.bundle import Signature
 from homeostat.api.wire.prediction_id import Mint, mark
 from homeostat.server.bundle import PROBABILITY_CELLS
-from homeostat.server.model import Predicted
+from homeostat.server.graph import NUMPY, Graph
+from homeostat.server.model import Model
 from homeostat.server.problem import Problem
 from homeostat.server.recorder import Recorder
 
-DATATYPES: Final = {"integer": b"INT64", "boolean": b"BOOL", "string": b"BYTES", "number": b"FP64"}
+LABEL_TYPES: Final = {"integer": "INT64", "boolean": "BOOL", "string": "BYTES", "number": "FP64"}
+_LAST_CELL: Final = 0x7FFF  # what the staging ring holds
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
-    """A batch's rows as JSON: label, scores and id of each; and the score cell of each."""
+class Output:
+    """One output as clients see it. place: which of the model's outputs; label: shown as the signature writes labels."""
 
-    labels: list[bytes]
-    scores: list[bytes]
-    ids: list[bytes]
-    cells: list[int]
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    place: int
+    label: bool = False
+
+
+class Outcome:
+    """One batch's predictions. values: per output an array whose first axis are the rows; labels are lists of Python values.
+
+    ids: ASCII texts by row. cells: score cells by row.
+    """
+
+    __slots__ = ("_answers", "_texts", "cells", "count", "ids", "labels", "values")
+
+    def __init__(self, answers: "Answers", values: list[NDArray[Any]], count: int) -> None:
+        self._answers, self.values, self.count = answers, values, count
+        self.labels: list[tuple[bytes, int]] = []
+        self.ids: list[bytes] = []
+        self.cells: list[int] = []
+        self._texts: list[list[bytes] | None] = [None] * len(answers.outputs)
+
+    def texts(self, place: int) -> list[bytes]:
+        """JSON of one output by row: the row's values, flat, without brackets."""
+        found = self._texts[place]
+        if found is None:
+            found = self._texts[place] = self._written(self._answers.outputs[place])
+        return found
+
+    def _written(self, output: Output) -> list[bytes]:
+        if output.label:
+            return [label[0] for label in self.labels]
+        values = self.values[output.place]
+        if values.dtype == object:
+            rows = values.reshape(self.count, -1).tolist()
+            return [orjson.dumps([_text(v) for v in row])[1:-1] for row in rows]
+        flat = np.ascontiguousarray(values.reshape(self.count, -1))
+        return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+
+    def shape(self, place: int, count: int) -> list[int]:
+        """Shape of `count` rows of one output."""
+        output = self._answers.outputs[place]
+        values = self.values[output.place]
+        return [len(values) if self.count == 1 and not self._answers.batched else count, *values.shape[1:]]
+
+    def part(self, place: int, start: int, count: int) -> NDArray[Any]:
+        """The values of `count` rows of one output, in its datatype."""
+        output = self._answers.outputs[place]
+        values = self.values[output.place]
+        if not self._answers.batched and self.count == 1:
+            return values
+        rows = values[start : start + count]
+        if output.label:
+            kind = NUMPY[output.datatype]
+            texts = [orjson.loads(label[0]) for label in self.labels[start : start + count]]
+            return np.array(texts, dtype=kind)
+        return rows
 
 
 def label_text(value: Any, label_type: str) -> str:
@@ -39,94 +94,104 @@ def label_text(value: Any, label_type: str) -> str:
 
 
 class Answers:
-    """Writes answers of one model version."""
+    """Judges the outputs of one model version. named: the bundle had a signature, so outputs have our names, not the graph's."""
 
-    def __init__(self, name: str, version: str, uid: str, signature: Signature, recorder: Recorder) -> None:
-        self._signature, self._recorder = signature, recorder
-        self._mint = Mint(uid, version, int.from_bytes(os.urandom(4), "big") << 32).mint
-        self._head = b'{"model_name":%b,"model_version":%b' % (orjson.dumps(name), orjson.dumps(version))
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        mint: Mint,
+        model: Model,
+        recorder: Recorder,
+        *,
+        named: bool,
+    ) -> None:
+        signature, graph = model.signature, model.graph
+        self.signature, self.named, self.batched, self._recorder = signature, named, model.batched, recorder
+        self._mint = mint.mint
+        self.name, self.version = name, version
         self._known: dict[Any, tuple[bytes, int]] = {}
-        self._datatype = DATATYPES[signature.label_type]
-        self.outputs = (["label"] if signature.label_output else []) + [self.score_name]
+        wanted = [n for n in (signature.label_output, signature.score_output) if n]
+        self._label_place = 0 if signature.label_output else -1
+        self._score_place = len(wanted) - 1 if signature.score_output else -1
+        self.outputs = _named(signature) if named else _as_graph(graph, wanted if signature.columns else [])
+        if not named and not signature.columns:  # the model's outputs are the graph's, in its order
+            names = [port.name for port in graph.outputs]
+            self._label_place = names.index(signature.label_output) if signature.label_output else -1
+            self._score_place = names.index(signature.score_output) if signature.score_output else -1
+        self.all = tuple(range(len(self.outputs)))
 
-    @property
-    def score_name(self) -> str:
-        """Name of the output with the scores."""
-        return "score" if self._signature.task == "regression" else "probabilities"
-
-    def pieces(self, predicted: Predicted) -> Pieces:
+    def outcome(self, values: list[NDArray[Any]], count: int) -> Outcome:
         """All that the requests of this batch need."""
-        scores = predicted.scores.astype(np.float32, copy=False)
-        texts = orjson.dumps(np.ascontiguousarray(scores), option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
-        values, cells = self._judged(scores)
-        now = int(time.time())
-        known = self._known
-        labels, marks = [], []
-        for label in predicted.labels:
-            found = known.get(label) or self._learn(label)
-            labels.append(found[0])
-            marks.append(found[1])
-        marks = marks or [0] * len(values)
-        mint = self._mint
-        ids = [mint(now, v, m, min(c, 255)) for v, m, c in zip(values, marks, cells, strict=True)]
-        return Pieces(labels, texts, ids, [min(c, 0x7FFF) for c in cells])
+        outcome = Outcome(self, values, count)
+        scores, cells = self._judged(values, count)
+        marks = [0] * count
+        if self._label_place >= 0:
+            known = self._known
+            outcome.labels = [known.get(v) or self._learn(v) for v in values[self._label_place].ravel().tolist()]
+            marks = [label[1] for label in outcome.labels]
+        now, mint = int(time.time()), self._mint
+        outcome.ids = [mint(now, v, m, min(c, 255)) for v, m, c in zip(scores, marks, cells, strict=False)]
+        outcome.cells = cells
+        return outcome
 
-    def _judged(self, scores: NDArray[np.float32]) -> tuple[list[float], list[int]]:
+    def _judged(self, outputs: list[NDArray[Any]], count: int) -> tuple[list[float], list[int]]:
         """Per row the number that feedback is compared with, and its cell."""
-        task = self._signature.task
+        if self._score_place < 0:
+            return [nan] * count, [0] * count
+        scores = outputs[self._score_place]
+        if scores.ndim != 2:
+            scores = scores.reshape(len(scores), -1)
+        task = self.signature.task
         if task == "multiclass":
-            return scores.max(axis=1).tolist(), scores.argmax(axis=1).tolist()
+            return scores.max(axis=1).tolist(), np.minimum(scores.argmax(axis=1), _LAST_CELL).tolist()
         if task == "regression":
             values: list[float] = scores[:, 0].tolist()
             cell = self._recorder.score_cell
-            return values, [cell(v) if isfinite(v) else 0 for v in values]
+            return values, [min(cell(v), _LAST_CELL) if isfinite(v) else 0 for v in values]
         values = scores[:, -1].tolist()
         last = PROBABILITY_CELLS - 1
         return values, [min(max(int(v * PROBABILITY_CELLS), 0), last) if isfinite(v) else 0 for v in values]
 
     def _learn(self, label: Any) -> tuple[bytes, int]:
-        text = label_text(label, self._signature.label_type)
-        shown = text.encode() if self._signature.label_type == "boolean" else orjson.dumps(label)
+        text = label_text(label, self.signature.label_type)
+        shown = text.encode() if self.signature.label_type == "boolean" else orjson.dumps(label)
         found = shown, mark(text)
         if len(self._known) < 4096:
             self._known[label] = found
         return found
 
-    def body(self, pieces: Pieces, start: int, count: int, id_: bytes, wanted: Sequence[str]) -> bytes:
-        """The answer for rows start … start + count. id_: the request's as JSON, or empty. wanted: names of outputs."""
-        end = start + count
-        ids = b'","'.join(pieces.ids[start:end])
-        outputs = []
-        if pieces.labels and "label" in wanted:
-            labels = b",".join(pieces.labels[start:end])
-            outputs.append(
-                b'{"name":"label","datatype":"%b","shape":[%d],"data":[%b]}' % (self._datatype, count, labels)
-            )
-        if self.score_name in wanted:
-            scores = b",".join(pieces.scores[start:end])
-            width = pieces.scores[start].count(b",") + 1
-            name = self.score_name.encode()
-            outputs.append(
-                b'{"name":"%b","datatype":"FP32","shape":[%d,%d],"data":[%b]}' % (name, count, width, scores)
-            )
-        id_ = b',"id":' + id_ if id_ else b""
-        return b'%b%b,"parameters":{"prediction_ids":["%b"]},"outputs":[%b]}' % (
-            self._head,
-            id_,
-            ids,
-            b",".join(outputs),
-        )
+    def place(self, name: Any) -> int:
+        """Which output has this name. Raises Problem."""
+        found = next((i for i, output in enumerate(self.outputs) if output.name == name), None)
+        if found is None:
+            names = ", ".join(output.name for output in self.outputs)
+            raise Problem(400, f"unknown output {str(name)[:100]!r}; this model gives {names}")
+        return found
 
-    def wanted(self, outputs: Any) -> Sequence[str]:
-        """Names of requested outputs; all when none are named. Raises Problem."""
-        if not outputs:
-            return self.outputs
-        if type(outputs) is not list:
-            raise Problem(400, "`outputs` must be a list of objects with `name`")
-        names: list[str] = []
-        for output in outputs:
-            name = output.get("name") if type(output) is dict else None
-            if name not in self.outputs:
-                raise Problem(400, f"unknown output {str(name)[:100]!r}; this model gives {', '.join(self.outputs)}")
-            names.append(name)
-        return names
+
+def minter(uid: str, version: str) -> Mint:
+    """Ids of this process."""
+    return Mint(uid, version, int.from_bytes(os.urandom(4), "big") << 32)
+
+
+def _named(signature: Signature) -> tuple[Output, ...]:
+    """`label`, and `probabilities` or `score`."""
+    width = len(signature.labels) or (1 if signature.task == "regression" else -1)
+    score = "score" if signature.task == "regression" else "probabilities"
+    outputs = []
+    if signature.label_output:
+        outputs.append(Output("label", LABEL_TYPES[signature.label_type], (-1,), 0, label=True))
+    outputs.append(Output(score, "FP32", (-1, width), len(outputs)))
+    return tuple(outputs)
+
+
+def _as_graph(graph: Graph, order: Sequence[str]) -> tuple[Output, ...]:
+    """The graph's own. order: in which the model gives them, when that is not the graph's."""
+    places = {name: i for i, name in enumerate(order or [port.name for port in graph.outputs])}
+    ports = [port for port in graph.outputs if port.name in places]
+    return tuple(Output(p.name, p.datatype, tuple(p.shown), places[p.name]) for p in ports)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

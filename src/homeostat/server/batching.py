@@ -1,121 +1,241 @@
-"""Micro-batching: requests of one loop turn, or within `max_latency`, share one call of the runtime."""
+"""Micro-batching: requests of one loop turn, or within `max_latency`, share one call of the runtime.
+
+Short calls run in the loop. Where a call is expected to take longer than `INLINE_SECONDS` it runs in a thread, and what
+arrives meanwhile is the next batch. A call that nobody waits for any more is terminated.
+"""
 
 import asyncio
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
+from typing import Any, Final
 
 import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
 
 from homeostat.server.answers import Answers
 from homeostat.server.model import Model
 from homeostat.server.problem import Problem
 from homeostat.server.recorder import Recorder
-from homeostat.server.rows import Rows
+from homeostat.server.rows import Table
 from homeostat.server.settings import Settings
+from homeostat.server.work import Work
 
-Done = Callable[[bytes | Problem], None]
+INLINE_SECONDS: Final = 0.002
+WATCH_SECONDS: Final = 0.05
+_LEARN: Final = 0.1  # weight of the newest call in the estimate of a row's time; CPU time: others' work is no measure
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One request's rows. arrived: monotonic seconds. id_: JSON. done: called once with the answer's body or a problem."""
+class Watch:
+    """Terminates calls of the runtime that are past their limit, from a thread of its own: the loop may be inside one."""
 
-    rows: Rows
-    track: int
-    arrived: float
-    id_: bytes
-    wanted: Sequence[str]
-    done: Done
+    def __init__(self) -> None:
+        self._limit = float("inf")
+        self._options = ort.RunOptions()
+        thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        thread.start()
+
+    def begin(self, limit: float) -> Any:
+        """A call begins; `limit` in monotonic seconds. Returns its `RunOptions`."""
+        if self._options.terminate:
+            self._options = ort.RunOptions()
+        self._limit = limit
+        return self._options
+
+    def end(self) -> bool:
+        """The call ended. Whether it was terminated."""
+        self._limit = float("inf")
+        return bool(self._options.terminate)
+
+    def stop(self) -> None:
+        """End the running call."""
+        self._options.terminate = True
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            if time.monotonic() > self._limit:
+                self._options.terminate = True
 
 
 class Batcher:
-    """Collects work and runs it. Its queue is bounded by rows."""
+    """Collects work and runs it. Its queue is bounded by rows and by the time that a row would wait."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, model: Model, answers: Answers, recorder: Recorder, settings: Settings
     ) -> None:
         self._loop, self._model, self._answers, self._recorder = loop, model, answers, recorder
         self._settings = settings
-        self._width = sum(c.type == "number" for c in model.signature.columns)
         self._waiting: list[Work] = []
         self._due = False
+        self._watch = Watch()
+        self._thread: ThreadPoolExecutor | None = None
+        self._running: list[Work] = []  # in the thread now
+        self._row_seconds = model.row_seconds
         self.queued = 0
 
     def submit(self, work: Work) -> None:
-        """Queue the rows. Raises Problem 429 when the queue is full, 413 when they alone are more than it takes."""
-        count, most = work.rows.count, self._settings.max_queue_rows
-        if self.queued + count > most:
-            if count > most:
-                raise Problem(413, f"{count} rows in one request; at most {most} are taken: send them in parts")
-            raise Problem(429, f"{self.queued} rows are waiting, at most {most} may: try again later", retry_after=1)
-        self.queued += count
+        """Queue the rows. Raises Problem: 413 when they are more than the queue takes, 429 when they would wait too long."""
+        count, settings = work.rows.count, self._settings
+        queued = self.queued
+        if queued + count > settings.max_queue_rows or queued * self._row_seconds > settings.max_wait:
+            raise self._refused(count)
+        limit, asked = settings.deadline, work.asked
+        timeout = work.timeout if work.timeout is not None else asked.timeout
+        if timeout is not None and timeout < limit:
+            limit = timeout
+            if queued * self._row_seconds > limit:
+                self._recorder.refused_request("deadline")
+                raise Problem(504, f"it would wait longer than its deadline of {limit:g} s", retry_after=1)
+        work.expires = asked.arrived + limit
+        self.queued = queued + count
         self._waiting.append(work)
         if self._due:
             return
         self._due = True
-        if self._settings.max_latency > 0:
-            self._loop.call_later(self._settings.max_latency, self._run_all)
+        if settings.max_latency > 0:
+            self._loop.call_later(settings.max_latency, self._turn)
         else:
-            self._loop.call_soon(self._run_all)
+            self._loop.call_soon(self._turn)
 
-    def _run_all(self) -> None:
-        waiting, self._waiting, self._due = self._waiting, [], False
-        batch: list[Work] = []
-        rows, limit = 0, self._settings.max_batch_rows
-        for work in waiting:
-            if batch and rows + work.rows.count > limit:
-                self._run(batch)
-                batch, rows = [], 0
-            batch.append(work)
-            rows += work.rows.count
-        self._run(batch)
-
-    def _run(self, batch: list[Work]) -> None:
-        oldest = time.monotonic() - self._settings.deadline
-        self.queued -= sum(work.rows.count for work in batch)
-        if batch[0].arrived < oldest:
-            late = Problem(504, f"not begun within the deadline of {self._settings.deadline:g} s", retry_after=1)
-            for work in batch:
-                if work.arrived < oldest:
-                    work.done(late)
-            batch = [work for work in batch if work.arrived >= oldest]
-        if batch:
-            self._predict(batch)
-
-    def _predict(self, batch: list[Work]) -> None:
-        rows = [work.rows for work in batch]
-        if len(rows) == 1:
-            packed, strings = rows[0].numbers, rows[0].strings
+    def _refused(self, count: int) -> Problem:
+        most, wait = self._settings.max_queue_rows, self.queued * self._row_seconds
+        if count > most:
+            return Problem(413, f"{count} rows in one request; at most {most} are taken: send them in parts")
+        if self.queued + count > most:
+            self._recorder.refused_request("queue")
+            said = f"{self.queued} rows are waiting, at most {most} may"
         else:
-            packed, strings = b"".join([r.numbers for r in rows]), [s for r in rows for s in r.strings]
-        numbers = np.frombuffer(packed, np.float32).reshape(len(strings), self._width)
-        begun = time.monotonic()
+            self._recorder.refused_request("wait")
+            said = f"{self.queued} rows are waiting, which takes {wait:.1f} s"
+        return Problem(429, f"{said}: try again later", retry_after=max(1, ceil(wait)))
+
+    def _turn(self) -> None:
+        """Run what waits, batch by batch; the first long one goes to the thread, whose end is the next turn."""
+        self._due = False
+        while self._waiting and not self._running:
+            batch = self._living(self._next())
+            if batch:
+                self._start(batch)
+
+    def _next(self) -> list[Work]:
+        """The oldest work, and what follows and fits into its batch."""
+        waiting, limit = self._waiting, self._settings.max_batch_rows
+        rows, key = waiting[0].rows.count, waiting[0].rows.key
+        end = 1
+        if self._model.batched and not waiting[0].alone:
+            for work in waiting[1:]:
+                rows += work.rows.count
+                if rows > limit or work.alone or work.rows.key != key:
+                    break
+                end += 1
+        batch = waiting[:end]
+        del waiting[:end]
+        self.queued -= sum([work.rows.count for work in batch])
+        return batch
+
+    def _living(self, batch: list[Work]) -> list[Work]:
+        """The work that somebody still waits for; what is too late is told so."""
+        now = time.monotonic()
+        if all(work.expires >= now and not work.asked.gone for work in batch):
+            return batch
+        living = []
+        for work in batch:
+            if work.asked.gone:
+                work.done(Problem(499, "the client is gone"))
+            elif work.expires < now:
+                self._recorder.refused_request("deadline")
+                work.done(Problem(504, "its deadline passed before it was begun", retry_after=1))
+            else:
+                living.append(work)
+        return living
+
+    def _start(self, batch: list[Work]) -> None:
+        joined = self._model.join([work.rows for work in batch])
+        if self._row_seconds * joined.count < INLINE_SECONDS:
+            self._finish(batch, joined, *self._call(batch, joined))
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "inference")
+        self._running = batch
+        future = self._loop.run_in_executor(self._thread, self._call, batch, joined)
+        future.add_done_callback(lambda done: self._came_back(batch, joined, done.result()))
+        self._loop.call_later(WATCH_SECONDS, self._check_gone, batch)
+
+    def _came_back(self, batch: list[Work], joined: Any, result: tuple[Any, float]) -> None:
+        self._running = []
+        self._finish(batch, joined, *result)
+        self._turn()
+
+    def _check_gone(self, batch: list[Work]) -> None:
+        """A call that no client waits for any more is ended."""
+        if self._running is not batch:
+            return
+        if all(work.asked.gone for work in batch):
+            self._watch.stop()
+        else:
+            self._loop.call_later(WATCH_SECONDS, self._check_gone, batch)
+
+    def _call(self, batch: list[Work], joined: Any) -> tuple[list[NDArray[Any]] | Exception, float]:
+        """The outputs, or what went wrong; and the seconds that it took. In the loop or in the thread."""
+        begun, worked = time.monotonic(), time.thread_time()
+        options = self._watch.begin(min(begun + self._settings.run_seconds, max([work.expires for work in batch])))
+        found: list[NDArray[Any]] | Exception
         try:
-            predicted = self._model.predict(numbers, strings)
-            took = time.monotonic() - begun
-            pieces = self._answers.pieces(predicted)
+            found = self._run(joined, options)
         except Exception as error:  # noqa: BLE001  the runtime raises many kinds; the process goes on
+            found = error
+        took, worked = time.monotonic() - begun, time.thread_time() - worked
+        self._row_seconds += _LEARN * (worked / joined.count - self._row_seconds)
+        if self._watch.end():
+            self._recorder.terminated(1)
+            late = Problem(504, f"the model did not answer within {took:.1f} s and was stopped")
+            found = late if isinstance(found, Exception) else found
+        return found, took
+
+    def _run(self, joined: Any, options: Any) -> list[NDArray[Any]]:
+        limit = self._settings.max_batch_rows
+        if joined.count <= limit:
+            return self._model.run(joined, options)
+        places = range(0, joined.count, limit)
+        parts = [self._model.run(joined.part(at, min(at + limit, joined.count)), options) for at in places]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def _finish(self, batch: list[Work], joined: Any, found: list[NDArray[Any]] | Exception, took: float) -> None:
+        count, recorder = joined.count, self._recorder
+        if isinstance(found, Exception):
+            self._failed(batch, found)
+            return
+        try:
+            outcome = self._answers.outcome(found, count)
+        except Exception as error:  # noqa: BLE001  an output that is not what the file says
             self._failed(batch, error)
             return
-        recorder = self._recorder
-        recorder.ran(len(strings), took)
-        recorder.stage(numbers, strings, pieces.cells, _tracks(batch))
+        recorder.ran(count, took)
+        if isinstance(joined, Table):
+            recorder.stage(joined.matrix(), joined.strings, outcome.cells, _tracks(batch))
         now, start = time.monotonic(), 0
         for work in batch:
-            count = work.rows.count
-            recorder.served(work.track, count, now - work.arrived)
-            body = self._answers.body(pieces, start, count, work.id_, work.wanted)
-            start += count
-            work.done(body)
+            rows = work.rows.count
+            recorder.served(work.track, rows, now - work.asked.arrived)
+            work.done(work.write(outcome, start, rows))
+            start += rows
 
     def _failed(self, batch: list[Work], error: Exception) -> None:
         """One bad row must not fail the others: each request runs again alone."""
-        if len(batch) > 1:
+        if isinstance(error, Problem):
             for work in batch:
-                self._predict([work])
+                work.done(error)
+            return
+        if len(batch) > 1:
+            self._waiting[:0] = batch
+            self.queued += sum(work.rows.count for work in batch)
+            for work in batch:
+                work.alone = True
+            self._loop.call_soon(self._turn)
             return
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         sys.stderr.write(f"the model failed on a request: {first}\n")

@@ -23,6 +23,12 @@ _KNOWN: Final = frozenset(
     {
         b"x-homeostat-hop",
         b"x-homeostat-track",
+        b"x-homeostat-timeout-ms",
+        b"accept",
+        b"accept-encoding",
+        b"content-type",
+        b"inference-header-content-length",
+        b"traceparent",
         b"expect",
         b"content-encoding",
         b"content-length",
@@ -32,6 +38,9 @@ _KNOWN: Final = frozenset(
 )
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADS: Final[dict[tuple[int, bytes], bytes]] = {}
+_REMEMBERED: Final = 512  # heads of requests that are recognised when they come again
+_LONGEST_REMEMBERED: Final = 1 << 10
+_UNREMEMBERED: Final = frozenset({b"expect", b"upgrade", b"transfer-encoding", b"connection"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,23 @@ class Limits:
     bodies: int = 64 << 20  # of all requests that are not yet answered
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's head as the parser read it. size: bytes of the body that follows."""
+
+    method: bytes
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    known: dict[bytes, bytes]
+    keep_alive: bool
+    size: int
+
+
 class Exchange:
-    """One request and, once there is one, its answer. `known`: headers that decide something, by lower-case name."""
+    """One request and, once there is one, its answer. `known`: headers that decide something, by lower-case name.
+
+    Requests with the same head share `headers` and `known`: they are never changed.
+    """
 
     __slots__ = ("arrived", "body", "close", "connection", "headers", "keep_alive", "known", "method", "out", "url")
 
@@ -60,10 +84,30 @@ class Exchange:
         self.arrived = 0.0
         self.out: bytes | None = None
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client closed the connection."""
+        return self.connection.closed
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that the client waits by header `x-homeostat-timeout-ms`. Raises Problem when it is no number."""
+        text = self.known.get(b"x-homeostat-timeout-ms")
+        if text is None:
+            return None
+        if not text.isdigit() or len(text) > 9 or not int(text):
+            raise Problem(400, "x-homeostat-timeout-ms must be whole milliseconds, at least 1")
+        return int(text) / 1000
+
     def respond(self, status: int, body: bytes, kind: bytes = JSON, extra: bytes = b"") -> None:
         """Answer. extra: whole header lines, each with CRLF. Does nothing when the client is gone."""
         head = _HEADS.get((status, kind)) or _head(status, kind)
-        self.close = self.close or not self.keep_alive or self.connection.server.leaving
+        server = self.connection.server
+        server.answered += 1
+        self.close = self.close or not self.keep_alive or server.leaving
+        if server.shed and not self.close:
+            server.shed -= 1
+            self.close = True
         if self.close:
             extra += b"connection: close\r\n"
         body_sent = b"" if self.method == b"HEAD" else body
@@ -86,12 +130,18 @@ def _head(status: int, kind: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Server:
-    """What the connections of one listener share. leaving: answers carry `Connection: close`."""
+    """What the connections of one listener share. leaving: answers carry `Connection: close`.
 
-    handle: Callable[[Exchange], None]
+    answered: requests so far. shed: connections that are still to be closed, each after its next answer (`server.spread`).
+    """
+
+    handle: Callable[[Any], None]  # of an Exchange
     limits: Limits = field(default_factory=Limits)
     connections: "set[Connection]" = field(default_factory=set)
+    heads: dict[bytes, Head] = field(default_factory=dict)
     bodies: int = 0
+    answered: int = 0
+    shed: int = 0
     draining: bool = False
     route_drain: bool = False
 
@@ -134,7 +184,13 @@ class Connection(asyncio.Protocol):
         self._choked = 0.0  # since when the client does not take what is sent; 0 when it does
         self._begun = 0.0  # when the request that is arriving began; 0 between requests
         self._in_body = self._in_message = self._ended = self._paused = False
+        self._whole = b""  # what arrived at once, when a request began with it
         self._last = time.monotonic()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client is gone."""
+        return self._transport is None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -153,6 +209,12 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return
         self._last = now = time.monotonic()
+        if not self._in_message:
+            if self._recognised(data):
+                return
+            self._whole = data
+        else:
+            self._whole = b""
         if self._in_body:
             self._raw += len(data)
         else:
@@ -174,6 +236,38 @@ class Connection(asyncio.Protocol):
                 self._refuse(self._too_long())
             elif self._in_body and self._raw - self._size > self.server.limits.header + _FRAMES + self._size:
                 self._refuse(Problem(400, "the body's chunks are too small or its trailer too long", close=True))
+
+    def _recognised(self, data: bytes) -> bool:
+        """Whether data is one whole request whose head was read before, byte by byte the same; then it is begun."""
+        end = data.find(b"\r\n\r\n") + 4
+        head = self.server.heads.get(data[:end])
+        if head is None or len(data) != end + head.size:
+            return False
+        exchange = Exchange(self, head.url, head.headers)
+        exchange.known, exchange.method, exchange.keep_alive = head.known, head.method, head.keep_alive
+        try:
+            if head.size:
+                exchange.body = data[end:]
+                self._hold(head.size)
+            self._begin(exchange)
+        except Problem as problem:
+            self._refuse(problem)
+        return True
+
+    def _remember(self, exchange: Exchange) -> None:
+        """Recognise this head when it comes again: parsing it took most of the time of a small request."""
+        whole, heads, size = self._whole, self.server.heads, len(exchange.body)
+        end = whole.find(b"\r\n\r\n") + 4
+        if not 4 <= end <= _LONGEST_REMEMBERED or len(whole) != end + size:
+            return
+        if any(name.lower() in _UNREMEMBERED for name, _ in exchange.headers):
+            return
+        if int(exchange.known.get(b"content-length", 0)) != size:
+            return
+        if len(heads) >= _REMEMBERED:
+            heads.clear()
+        head = Head(exchange.method, exchange.url, exchange.headers, exchange.known, exchange.keep_alive, size)
+        heads[whole[:end]] = head
 
     def _feed(self, data: bytes | memoryview) -> None:
         while data and not self._ended:
@@ -225,17 +319,21 @@ class Connection(asyncio.Protocol):
         self._size += len(body)
         if self._size > self.server.limits.body:
             raise self._too_large()
-        self._held += len(body)
-        server = self.server
-        server.bodies += len(body)
-        if server.bodies > max(server.limits.bodies, server.limits.body):
-            raise Problem(503, "too many requests are being read: try again later", retry_after=1, close=True)
+        self._hold(len(body))
         if not self._body:
             self._body = body
         else:
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += body
+
+    def _hold(self, size: int) -> None:
+        """These bytes of a body are kept until the answer. Raises Problem when all of them are too many."""
+        self._held += size
+        server = self.server
+        server.bodies += size
+        if server.bodies > max(server.limits.bodies, server.limits.body):
+            raise Problem(503, "too many requests are being read: try again later", retry_after=1, close=True)
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
@@ -248,6 +346,11 @@ class Connection(asyncio.Protocol):
         exchange.body, self._body = bytes(self._body), b""
         exchange.method = self._parser.get_method()
         exchange.keep_alive = self._parser.should_keep_alive()
+        if self._whole:
+            self._remember(exchange)
+        self._begin(exchange)
+
+    def _begin(self, exchange: Exchange) -> None:
         exchange.arrived = self._last
         self._queue.append(exchange)
         if len(self._queue) >= MAX_PIPELINED and not self._paused:

@@ -1,9 +1,10 @@
-"""The model in a worker: an ONNX Runtime session behind a signature."""
+"""The model in a worker: an ONNX Runtime session, and how rows become its tensors."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -11,6 +12,16 @@ from numpy.typing import NDArray
 
 from homeostat.api.wire.bundle import Column, Signature
 from homeostat.errors import ArtifactError
+from homeostat.server import rows, tensors
+from homeostat.server.graph import NUMPY, Graph, as_array, graph_of
+from homeostat.server.rows import Table, TableReader
+from homeostat.server.tensors import TensorReader, Tensors
+from homeostat.server.work import Rows
+
+Outputs = list[NDArray[Any]]
+PROBES: Final = 8  # rows that are predicted alone and together, to see whether an answer depends on its batch
+AGREE: Final = 1e-6
+_ANY_SIZE: Final = 4  # what a probe takes for an axis of any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +33,62 @@ class Feed:
     columns: NDArray[np.intp] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """Predictions of n rows. labels: as the graph gives them, (n,), empty for a regression. scores: (n, k) float."""
+class Model(Protocol):
+    """A loaded model. batched: rows of several requests may run together; how many they are changes no answer.
 
-    labels: list[Any]
-    scores: NDArray[Any]
+    signature: of the bundle, or read from the file. row_seconds: what a row took when it was tried.
+    """
+
+    graph: Graph
+    signature: Signature
+    batched: bool
+    row_seconds: float
+
+    def reader(self) -> "TableReader | TensorReader":
+        """What reads requests for this model."""
+        ...
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """The rows of several requests as one."""
+        ...
+
+    def run(self, joined: Any, options: Any) -> Outputs:
+        """The outputs for these rows; options: `RunOptions`. Raises what the runtime raises."""
+        ...
+
+    def example(self, count: int) -> Rows:
+        """Made-up rows of the right shape, always the same."""
+        ...
 
 
-class Model:
-    """A loaded model. Rows in, predictions out; how many rows come at once changes no answer."""
+class TableModel:
+    """Numbers and strings by column: models with a signature, and those that take one float matrix.
 
-    def __init__(self, session: Any, signature: Signature) -> None:
-        self.signature = signature
-        self._session = session
+    A lone row runs as two: a batch of one differs in the last bit.
+    """
+
+    def __init__(self, session: Any, graph: Graph, signature: Signature) -> None:
+        self.graph, self.signature, self.batched = graph, signature, True
+        self.row_seconds = 0.0
+        self._run = session.run
         self._feeds = _feeds(signature)
-        self._wanted = [n for n in (signature.label_output, signature.score_output) if n]
+        self._names = [n for n in (signature.label_output, signature.score_output) if n]
+        self._ports = [port for name in self._names for port in graph.outputs if port.name == name]
 
-    def predict(self, numbers: NDArray[np.float32], strings: Sequence[tuple[str, ...]]) -> Predicted:
-        """numbers: (n, f) float32; strings: n rows. A lone row runs as two: a batch of one differs in the last bit."""
-        rows = max(len(numbers), len(strings))
-        if rows == 1:
-            numbers, strings = np.repeat(numbers, 2, axis=0), list(strings) * 2
+    def reader(self) -> TableReader:
+        """See Model."""
+        return TableReader(self.signature)
+
+    def join(self, parts: Sequence[Table]) -> Table:
+        """See Model."""
+        return rows.joined(parts)
+
+    def run(self, joined: Table, options: Any) -> Outputs:
+        """See Model."""
+        count = joined.count
+        numbers, strings = joined.matrix(), joined.strings
+        if count == 1:
+            numbers, strings = np.repeat(numbers, 2, axis=0), strings * 2
         texts: NDArray[Any] | None = None
         feeds = {}
         for feed in self._feeds:
@@ -51,13 +96,64 @@ class Model:
                 texts = np.array(strings, dtype=object)
             whole = numbers if feed.number else texts
             feeds[feed.tensor] = whole if feed.columns is None else whole[:, feed.columns]  # type: ignore[index]
-        found = self._session.run(self._wanted, feeds)
-        labels = found[0][:rows].tolist() if self.signature.label_output else []
-        return Predicted(labels, _scores(found[-1], rows))
+        found = self._run(self._names, feeds, options)
+        return [as_array(port, one)[:count] for port, one in zip(self._ports, found, strict=True)]
+
+    def example(self, count: int) -> Table:
+        """See Model: numbers around 0, empty and short strings."""
+        columns = self.signature.columns
+        width = sum(c.type == "number" for c in columns)
+        numbers = np.random.default_rng(1).normal(size=(count, width)).astype(np.float32)
+        strings = [tuple("" if (i + j) % 2 else "a" for j in range(len(columns) - width)) for i in range(count)]
+        return Table(count, numbers.tobytes(), strings)
+
+
+class TensorModel:
+    """Tensors of any shape, as the graph names them."""
+
+    def __init__(self, session: Any, graph: Graph, signature: Signature) -> None:
+        self.graph, self.signature, self.batched = graph, signature, graph.batched
+        self.row_seconds = 0.0
+        self._run = session.run
+        self._inputs = [port.name for port in graph.inputs]
+
+    def reader(self) -> TensorReader:
+        """See Model."""
+        return TensorReader(self.graph)
+
+    def join(self, parts: Sequence[Tensors]) -> Tensors:
+        """See Model."""
+        return tensors.joined(parts)
+
+    def run(self, joined: Tensors, options: Any) -> Outputs:
+        """See Model."""
+        arrays, count = joined.arrays, joined.count
+        twice = self.graph.batched and count == 1
+        if twice:
+            arrays = tuple(np.concatenate((one, one)) for one in arrays)
+        found = self._run(None, dict(zip(self._inputs, arrays, strict=True)), options)
+        outputs = [as_array(port, one) for port, one in zip(self.graph.outputs, found, strict=True)]
+        return [one[:count] for one in outputs] if twice else outputs
+
+    def example(self, count: int) -> Tensors:
+        """See Model: numbers around 0 (whole ones: 0 and 1), short strings."""
+        random = np.random.default_rng(1)
+        arrays = []
+        for port in self.graph.inputs:
+            shape = [_ANY_SIZE if size is None else size for size in port.shape]
+            if port.batched:
+                shape[0] = count
+            kind = NUMPY[port.datatype]
+            if port.datatype == "BYTES":
+                arrays.append(np.full(shape, "a", dtype=object))
+            else:
+                made = random.normal(size=shape) if np.issubdtype(kind, np.floating) else random.integers(0, 2, shape)
+                arrays.append(np.asarray(made).astype(kind))
+        return Tensors(count if self.graph.batched else 1, tuple(arrays))
 
 
 def load(path: Path, signature: Signature | None, threads: int) -> Model:
-    """The model, tried once with two rows of missing values. Raises ArtifactError `LoadFailed`."""
+    """The model, tried on made-up rows alone and together. Raises ArtifactError `LoadFailed`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
@@ -65,46 +161,76 @@ def load(path: Path, signature: Signature | None, threads: int) -> Model:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises many kinds
         raise ArtifactError("LoadFailed", f"ONNX Runtime cannot load {path.name}: {_first(error)}") from error
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    found = signature or signature_of(inputs, outputs)
-    _agree(found, inputs, outputs)
-    model = Model(session, found)
-    columns = found.columns
-    numbers = np.zeros((2, sum(c.type == "number" for c in columns)), np.float32)
-    strings = [("",) * (len(columns) - numbers.shape[1])] * 2
+    graph = graph_of(session)
+    model: Model
+    if signature is not None:
+        _agree(signature, graph)
+        model = TableModel(session, graph, signature)
+    else:
+        found = signature_of(graph)
+        model = TableModel(session, graph, found) if found.columns else TensorModel(session, graph, found)
     try:
-        tried = model.predict(numbers, strings)
+        model.batched = model.batched and _same_in_any_batch(model)
+        model.row_seconds = _timed(model)
     except Exception as error:
         raise ArtifactError("LoadFailed", f"{path.name} loads, but fails on a row: {_first(error)}") from error
-    if len(tried.scores) != 2:
-        raise ArtifactError(
-            "LoadFailed", f"{path.name} gives {len(tried.scores)} scores for 2 rows: its batch size is fixed"
-        )
     return model
 
 
-def signature_of(inputs: Sequence[Any], outputs: Sequence[Any]) -> Signature:
-    """The signature of a model that came without one: one float tensor of fixed width. Raises ArtifactError `LoadFailed`."""
-    only = inputs[0]
-    width = only.shape[1] if len(inputs) == 1 and len(only.shape) == 2 else None
-    if only.type != "tensor(float)" or not isinstance(width, int):
-        shown = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
-        raise ArtifactError(
-            "LoadFailed",
-            f"without signature.json one input of type tensor(float) and shape [n, columns] is needed; this one has {shown}",
+def _same_in_any_batch(model: Model) -> bool:
+    """Whether rows predicted one by one give what they give together: to 1e-6 relative, labels equally."""
+    options = ort.RunOptions()
+    together = model.example(PROBES)
+    whole = model.run(together, options)
+    if any(len(one) != PROBES for one in whole):
+        if isinstance(model, TableModel):
+            raise ValueError(f"it gives {[len(one) for one in whole]} results for {PROBES} rows: its batch size is fixed")
+        return False
+    for place in range(PROBES):
+        alone = model.run(together.part(place, place + 1), options)
+        for one, all_ in zip(alone, whole, strict=True):
+            mine, shared = one[0], all_[place]
+            if one.dtype.kind != "f":
+                if not np.array_equal(mine, shared):
+                    return False
+            elif not np.allclose(mine, shared, rtol=AGREE, atol=1e-30, equal_nan=True):
+                return False
+    return True
+
+
+def _timed(model: Model) -> float:
+    """Seconds that a row takes, warm."""
+    options, tried = ort.RunOptions(), model.example(PROBES)
+    begun = time.perf_counter()
+    model.run(tried, options)
+    return (time.perf_counter() - begun) / tried.count
+
+
+def signature_of(graph: Graph) -> Signature:
+    """What a file alone tells: columns when it takes one float matrix; label and scores where its outputs look like such."""
+    columns: tuple[Column, ...] = ()
+    only = graph.inputs[0] if len(graph.inputs) == 1 else None
+    if only is not None and only.datatype == "FP32" and len(only.shape) == 2 and only.batched and graph.batched:
+        width = only.shape[1]
+        if width is not None:
+            names = [only.name] if width == 1 else [f"{only.name}_{i}" for i in range(width)]
+            columns = tuple(Column(name=n, type="number", tensor=only.name, index=i) for i, n in enumerate(names))
+    labels = [o for o in graph.outputs if o.datatype in {"INT64", "BYTES"} and len(o.shape) == 1]
+    scores = [o for o in graph.outputs if o.datatype in {"FP32", "FP64"} and len(o.shape) <= 2]
+    if len(graph.outputs) == 2 and len(labels) == 1 and len(scores) == 1:
+        kind = "string" if labels[0].datatype == "BYTES" else "integer"
+        return Signature(
+            task="multiclass",
+            columns=columns,
+            label_output=labels[0].name,
+            score_output=scores[0].name,
+            label_type=kind,
         )
-    names = [only.name] if width == 1 else [f"{only.name}_{i}" for i in range(width)]
-    columns = tuple(Column(name=n, type="number", tensor=only.name, index=i) for i, n in enumerate(names))
-    labels = next((o for o in outputs if o.type in {"tensor(int64)", "tensor(string)"}), None)
-    scores = next((o for o in outputs if o is not labels), None)
-    if scores is None:
-        raise ArtifactError("LoadFailed", f"the model has no output of scores: {', '.join(o.name for o in outputs)}")
-    if labels is None:
-        return Signature(task="regression", columns=columns, score_output=scores.name, label_type="number")
-    kind = "string" if labels.type == "tensor(string)" else "integer"
-    return Signature(
-        task="multiclass", columns=columns, label_output=labels.name, score_output=scores.name, label_type=kind
-    )
+    one = len(graph.outputs) == 1 and len(scores) == 1
+    score = scores[0].name if one and (len(scores[0].shape) == 1 or scores[0].shape[1] == 1) else ""
+    if not score:  # nothing that a label could be compared with: every output is answered as it is
+        columns = ()
+    return Signature(task="regression", columns=columns, score_output=score, label_type="number")
 
 
 def _feeds(signature: Signature) -> list[Feed]:
@@ -123,25 +249,17 @@ def _feeds(signature: Signature) -> list[Feed]:
     return feeds
 
 
-def _agree(signature: Signature, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+def _agree(signature: Signature, graph: Graph) -> None:
     """Raise ArtifactError `LoadFailed` when graph and signature name different tensors."""
-    given, needed = {c.tensor for c in signature.columns}, {i.name for i in inputs}
-    if given != needed:
+    taken, needed = {c.tensor for c in signature.columns}, {port.name for port in graph.inputs}
+    if taken != needed:
         raise ArtifactError(
-            "LoadFailed", f"signature.json fills {sorted(given)}, but the model's inputs are {sorted(needed)}"
+            "LoadFailed", f"signature.json fills {sorted(taken)}, but the model's inputs are {sorted(needed)}"
         )
     named = {signature.score_output, signature.label_output} - {""}
-    missing = named - {o.name for o in outputs}
+    missing = named - {port.name for port in graph.outputs}
     if missing:
         raise ArtifactError("LoadFailed", f"signature.json names outputs that the model lacks: {sorted(missing)}")
-
-
-def _scores(found: Any, rows: int) -> NDArray[Any]:
-    """(n, k) scores; a list of maps, as older converters give, becomes a table in the maps' order."""
-    if isinstance(found, list):
-        found = np.array([list(one.values()) for one in found], dtype=np.float32)
-    scores: NDArray[Any] = found[:rows]
-    return scores.reshape(len(scores), -1)
 
 
 def _first(error: Exception) -> str:

@@ -1,108 +1,151 @@
-"""What a worker answers on the serving port: Open Inference Protocol v2 REST and feedback."""
+"""What a worker answers on its serving ports: every protocol's paths, health, metadata and feedback."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from homeostat import __version__
-from homeostat.api.wire.bundle import Signature
-from homeostat.server.answers import DATATYPES, Answers
+from homeostat.server.answers import Answers
+from homeostat.server.asked import Asked
 from homeostat.server.feedback import accept
-from homeostat.server.http import Exchange, Server
-from homeostat.server.inference import Inference
+from homeostat.server.http import TEXT
+from homeostat.server.inference import Door, Inference
+from homeostat.server.model import Model
 from homeostat.server.problem import Problem
+from homeostat.server.protocols.content import content
+from homeostat.server.protocols.invocations import Invocations
+from homeostat.server.protocols.kserve_v1 import KServeV1
+from homeostat.server.protocols.open_inference import OpenInference
 from homeostat.server.recorder import Recorder
 from homeostat.server.settings import Settings
 
+REST, GRPC, V1, INVOCATIONS = range(4)  # places in the counters' PROTOCOLS
+EXTENSIONS: Final = ("binary_tensor_data", "model_versions")
 _INPUT_TYPES: Final = {"number": "FP32", "string": "BYTES"}
-Handler = Callable[[Exchange], None]
+Handler = Callable[[Asked], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """How each protocol's requests are read."""
+
+    rest: Door
+    v1: Door
+    invocations: Door
+
+
+def doors(model: Model, answers: Answers, settings: Settings) -> Doors:
+    """The doors to one model."""
+    reader, most, rows = model.reader(), settings.max_body, settings.max_queue_rows
+    return Doors(
+        Door(REST, OpenInference(reader, answers, most).read),
+        Door(V1, KServeV1(reader, answers, most, rows).read),
+        Door(INVOCATIONS, Invocations(reader, answers, most, rows).read),
+    )
 
 
 class Service:
-    """Routes of the serving port. `server` is set before the first request."""
-
-    server: Server
+    """Paths of the serving ports."""
 
     def __init__(
-        self,
-        settings: Settings,
-        signature: Signature,
-        answers: Answers,
-        recorder: Recorder,
-        inference: Inference,
+        self, settings: Settings, model: Model, answers: Answers, recorder: Recorder, inference: Inference
     ) -> None:
-        self._settings, self._signature, self._recorder = settings, signature, recorder
-        self._inference = inference
-        metadata = orjson.dumps(_metadata(settings, signature, answers))
-        model = f"/v2/models/{settings.name}".encode()
-        pinned = model + b"/versions/" + settings.version.encode()
+        self._settings, self._recorder = settings, recorder
+        self._signature, self._inference = model.signature, inference
+        self.metadata = metadata(settings, model, answers)
         self.leaving = False
-        self._model = model
-        self._infer, self._infer_pinned = model + b"/infer", pinned + b"/infer"
-        server = {"name": "homeostat", "version": __version__, "extensions": []}
-        self._get: dict[bytes, Handler] = {
-            b"/v2": lambda e: e.respond(200, orjson.dumps(server)),
-            b"/v2/health/live": lambda e: e.respond(200, b'{"live":true}'),
-            b"/v2/health/ready": self._ready,
-        }
-        for path in (model, pinned):
-            self._get[path] = lambda e: e.respond(200, metadata)
-            self._get[path + b"/ready"] = self._ready
+        ways = doors(model, answers, settings)
+        named, old = f"/v2/models/{settings.name}", f"/v1/models/{settings.name}"
+        pinned = f"{named}/versions/{settings.version}"
+        self._rest, self._infer = ways.rest, f"{named}/infer".encode()
+        self._get: dict[bytes, Handler] = self._reads(named, pinned, old)
         self._post: dict[bytes, Handler] = {
-            self._infer: self._inference.begin,
-            self._infer_pinned: self._inference.begin_pinned,
+            self._infer: lambda a: inference.begin(a, ways.rest),
+            f"{pinned}/infer".encode(): lambda a: inference.begin_pinned(a, ways.rest),
+            f"{old}:predict".encode(): lambda a: inference.begin(a, ways.v1),
+            b"/invocations": lambda a: inference.begin(a, ways.invocations),
             b"/feedback": self._feedback,
         }
 
-    def handle(self, exchange: Exchange) -> None:
+    def _reads(self, named: str, pinned: str, old: str) -> dict[bytes, Handler]:
+        name = self._settings.name
+        says = orjson.dumps(self.metadata)
+        server = orjson.dumps({"name": "homeostat", "version": __version__, "extensions": EXTENSIONS})
+        found: dict[bytes, Handler] = {
+            b"/v2": lambda a: a.respond(200, server),
+            b"/v2/health/live": lambda a: a.respond(200, b'{"live":true}'),
+            b"/v2/health/ready": self._ready,
+            b"/v1/models": lambda a: a.respond(200, orjson.dumps({"models": [name]})),
+            old.encode(): self._ready,
+            b"/ping": self._ready,
+            b"/health": self._ready,
+            b"/version": lambda a: a.respond(200, f"homeostat {__version__}".encode(), TEXT),
+        }
+        for path in (named, pinned):
+            found[path.encode()] = lambda a: a.respond(200, says)
+            found[f"{path}/ready".encode()] = self._ready
+        return found
+
+    def handle(self, asked: Asked) -> None:
         """Answer one request, now or later. Raises Problem."""
-        if exchange.method == b"POST" and exchange.url == self._infer:
-            self._inference.begin(exchange)
+        if asked.url == self._infer and asked.method == b"POST":
+            self._inference.begin(asked, self._rest)
             return
-        path = exchange.url.partition(b"?")[0].rstrip(b"/") or b"/"
-        reading = exchange.method in {b"GET", b"HEAD"}
+        path = asked.url.partition(b"?")[0].rstrip(b"/") or b"/"
+        reading = asked.method in {b"GET", b"HEAD"}
         if reading and path in self._get:
-            self._get[path](exchange)
-        elif exchange.method == b"POST" and path in self._post:
-            self._post[path](exchange)
+            self._get[path](asked)
+        elif asked.method == b"POST" and path in self._post:
+            self._post[path](asked)
         else:
-            raise self._lost(exchange.method, path)
+            raise self._lost(asked.method, path)
 
     def _lost(self, method: bytes, path: bytes) -> Problem:
         shown = path[:200].decode("utf-8", "replace")
         if path in self._get or path in self._post:
             wanted = "GET" if path in self._get else "POST"
             return Problem(405, f"{method.decode('ascii', 'replace')} is not allowed on {shown}: use {wanted}")
-        if path.startswith(b"/v2/models/"):
+        if path.startswith((b"/v2/models/", b"/v1/models/")):
             mine = f"{self._settings.name!r} in version {self._settings.version!r}"
             return Problem(404, f"{shown} does not exist: this server has the model {mine}")
         return Problem(404, f"{shown} does not exist: infer at POST {self._infer.decode()}")
 
-    def _ready(self, exchange: Exchange) -> None:
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should come here."""
+        return not self.leaving
+
+    def _ready(self, asked: Asked) -> None:
         if self.leaving:
             raise Problem(503, "this pod is about to end", retry_after=1)
-        exchange.respond(200, orjson.dumps({"name": self._settings.name, "ready": True}))
+        asked.respond(200, orjson.dumps({"name": self._settings.name, "ready": True}))
 
-    def _feedback(self, exchange: Exchange) -> None:
-        if exchange.known.get(b"content-encoding", b"identity") != b"identity":
-            raise Problem(415, "compressed bodies are not supported: send plain JSON")
-        exchange.respond(200, accept(exchange.body, self._signature, self._settings.deployment_uid, self._recorder))
+    def _feedback(self, asked: Asked) -> None:
+        body = content(asked, self._settings.max_body)
+        asked.respond(200, accept(body, self._signature, self._settings.deployment_uid, self._recorder))
 
 
-def _metadata(settings: Settings, signature: Signature, answers: Answers) -> dict[str, Any]:
-    """OIP v2 model metadata: one input per column."""
+def metadata(settings: Settings, model: Model, answers: Answers) -> dict[str, Any]:
+    """OIP v2 model metadata: one input per column, or the graph's own; `batching` says whether requests share a run."""
+    inputs: list[dict[str, Any]]
+    if model.signature.columns and answers.named:
+        columns = model.signature.columns
+        inputs = [{"name": c.name, "datatype": _INPUT_TYPES[c.type], "shape": [-1, 1]} for c in columns]
+    else:
+        inputs = [{"name": p.name, "datatype": p.datatype, "shape": p.shown} for p in model.graph.inputs]
     outputs: list[dict[str, Any]] = []
-    if "label" in answers.outputs:
-        parameters = {"labels": list(signature.labels)} if signature.labels else {}
-        label = {"name": "label", "datatype": DATATYPES[signature.label_type].decode(), "shape": [-1]}
-        outputs.append({**label, "parameters": parameters} if parameters else label)
-    width = len(signature.labels) or (1 if signature.task == "regression" else -1)
-    outputs.append({"name": answers.score_name, "datatype": "FP32", "shape": [-1, width]})
+    for output in answers.outputs:
+        one: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
+        if output.label and model.signature.labels:
+            one["parameters"] = {"labels": list(model.signature.labels)}
+        outputs.append(one)
     return {
         "name": settings.name,
         "versions": [settings.version],
         "platform": "onnxruntime_onnx",
-        "inputs": [{"name": c.name, "datatype": _INPUT_TYPES[c.type], "shape": [-1, 1]} for c in signature.columns],
+        "inputs": inputs,
         "outputs": outputs,
+        "parameters": {"batching": model.batched},
     }

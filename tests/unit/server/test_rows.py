@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from homeostat.api.wire.bundle import Column, Signature
 from homeostat.server.problem import Problem
-from homeostat.server.rows import Reader
+from homeostat.server.rows import TableReader as Reader
 
 SIGNATURE = Signature(
     task="binary",
@@ -34,7 +34,7 @@ def _column(name: str, values: list[Any], *, nested: bool) -> dict[str, Any]:
 @given(st.lists(st.tuples(numbers, texts, numbers), min_size=1, max_size=5), st.permutations("asb"), st.booleans())
 def test_order_and_shape_of_columns_do_not_matter(rows: list[tuple[Any, ...]], order: list[str], nested: bool) -> None:
     columns = dict(zip("asb", zip(*rows, strict=True), strict=True))
-    read = READER.read([_column(name, list(columns[name]), nested=nested) for name in order])
+    read = READER.inputs([_column(name, list(columns[name]), nested=nested) for name in order])
     assert read.count == len(rows)
     assert read.strings == [(s or "",) for _, s, _ in rows]
     got = struct.unpack(f"{2 * len(rows)}f", read.numbers)
@@ -51,13 +51,13 @@ def test_order_and_shape_of_columns_do_not_matter(rows: list[tuple[Any, ...]], o
 )
 def test_anything_is_read_or_refused(inputs: Any) -> None:
     with pytest.raises(Problem) as refused:
-        READER.read(inputs)
+        READER.inputs(inputs)
     assert refused.value.status == 400
 
 
 def test_one_row_and_many_rows_are_read_alike() -> None:
-    one = READER.read([_column(n, v, nested=False) for n, v in (("a", [1.5]), ("s", ["x"]), ("b", [None]))])
-    two = READER.read([_column(n, v * 2, nested=False) for n, v in (("a", [1.5]), ("s", ["x"]), ("b", [None]))])
+    one = READER.inputs([_column(n, v, nested=False) for n, v in (("a", [1.5]), ("s", ["x"]), ("b", [None]))])
+    two = READER.inputs([_column(n, v * 2, nested=False) for n, v in (("a", [1.5]), ("s", ["x"]), ("b", [None]))])
     assert one.numbers * 2 == two.numbers
     assert one.strings * 2 == two.strings
 
@@ -66,4 +66,4 @@ def test_one_row_and_many_rows_are_read_alike() -> None:
 def test_a_wrong_value_in_a_lone_row_is_named(values: list[Any]) -> None:
     inputs = [_column(n, v, nested=False) for n, v in (("a", values), ("s", ["x"]), ("b", [1]))]
     with pytest.raises(Problem, match="column 'a'"):
-        READER.read(inputs)
+        READER.inputs(inputs)
