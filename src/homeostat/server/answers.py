@@ -40,7 +40,7 @@ class Outcome:
     ids: ASCII texts by row. cells: score cells by row.
     """
 
-    __slots__ = ("_answers", "_texts", "cells", "count", "ids", "labels", "values")
+    __slots__ = ("_answers", "_lines", "_texts", "cells", "count", "ids", "labels", "values")
 
     def __init__(self, answers: "Answers", values: list[NDArray[Any]], count: int) -> None:
         self._answers, self.values, self.count = answers, values, count
@@ -48,6 +48,14 @@ class Outcome:
         self.ids: list[bytes] = []
         self.cells: list[int] = []
         self._texts: list[list[bytes] | None] = [None] * len(answers.outputs)
+        self._lines: list[tuple[bytes, ...]] | None = None
+
+    @property
+    def lines(self) -> list[tuple[bytes, ...]]:
+        """By row: its id, and the JSON of each output."""
+        if self._lines is None:
+            self._lines = list(zip(self.ids, *[self.texts(place) for place in self._answers.all], strict=True))
+        return self._lines
 
     def texts(self, place: int) -> list[bytes]:
         """JSON of one output by row: the row's values, flat, without brackets."""

@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 
 from homeostat.server.answers import Answers
 from homeostat.server.model import Model
+from homeostat.server.payloads.sampling import Payloads
 from homeostat.server.problem import Problem
 from homeostat.server.recorder import Recorder
 from homeostat.server.rows import Table
 from homeostat.server.settings import Settings
+from homeostat.server.tracing import trace_id
 from homeostat.server.work import Work
 
 INLINE_SECONDS: Final = 0.002
 WATCH_SECONDS: Final = 0.05
-_LEARN: Final = 0.1  # weight of the newest call in the estimate of a row's time; CPU time: others' work is no measure
+_RISE: Final = 0.05  # weight of the newest call in the estimate of a row's time, when it took longer:
+_FALL: Final = 0.3  # and when it was quicker; slow calls are often others' work on the same core
 
 
 class Watch:
@@ -65,10 +68,17 @@ class Batcher:
     """Collects work and runs it. Its queue is bounded by rows and by the time that a row would wait."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, model: Model, answers: Answers, recorder: Recorder, settings: Settings
+        self,
+        loop: asyncio.AbstractEventLoop,
+        model: Model,
+        answers: Answers,
+        recorder: Recorder,
+        settings: Settings,
+        *,
+        payloads: Payloads | None = None,
     ) -> None:
         self._loop, self._model, self._answers, self._recorder = loop, model, answers, recorder
-        self._settings = settings
+        self._settings, self._payloads = settings, payloads
         self._waiting: list[Work] = []
         self._due = False
         self._watch = Watch()
@@ -181,15 +191,16 @@ class Batcher:
 
     def _call(self, batch: list[Work], joined: Any) -> tuple[list[NDArray[Any]] | Exception, float]:
         """The outputs, or what went wrong; and the seconds that it took. In the loop or in the thread."""
-        begun, worked = time.monotonic(), time.thread_time()
+        begun = time.monotonic()
         options = self._watch.begin(min(begun + self._settings.run_seconds, max([work.expires for work in batch])))
         found: list[NDArray[Any]] | Exception
         try:
             found = self._run(joined, options)
         except Exception as error:  # noqa: BLE001  the runtime raises many kinds; the process goes on
             found = error
-        took, worked = time.monotonic() - begun, time.thread_time() - worked
-        self._row_seconds += _LEARN * (worked / joined.count - self._row_seconds)
+        took = time.monotonic() - begun
+        more = took / joined.count - self._row_seconds
+        self._row_seconds += (_RISE if more > 0 else _FALL) * more
         if self._watch.end():
             self._recorder.terminated(1)
             late = Problem(504, f"the model did not answer within {took:.1f} s and was stopped")
@@ -217,12 +228,29 @@ class Batcher:
         recorder.ran(count, took)
         if isinstance(joined, Table):
             recorder.stage(joined.matrix(), joined.strings, outcome.cells, _tracks(batch))
-        now, start = time.monotonic(), 0
+        self._served(batch, count)
+        start = 0
         for work in batch:
             rows = work.rows.count
-            recorder.served(work.track, rows, now - work.asked.arrived)
             work.done(work.write(outcome, start, rows))
             start += rows
+        if self._payloads is not None:
+            self._payloads.take(batch, joined, outcome)
+
+    def _served(self, batch: list[Work], rows: int) -> None:
+        """Count the requests that ran."""
+        now, track, recorder = time.monotonic(), batch[0].track, self._recorder
+        alike = True
+        for work in batch:
+            if work.track != track or b"traceparent" in work.asked.known:
+                alike = False
+                break
+        if alike:
+            recorder.served_together(track, rows, [now - work.asked.arrived for work in batch])
+            return
+        for work in batch:
+            trace = trace_id(work.asked.known.get(b"traceparent", b""))
+            recorder.served(work.track, work.rows.count, now - work.asked.arrived, trace)
 
     def _failed(self, batch: list[Work], error: Exception) -> None:
         """One bad row must not fail the others: each request runs again alone."""

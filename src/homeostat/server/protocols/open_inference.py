@@ -108,8 +108,7 @@ class OpenInference:
         """All outputs as JSON."""
         if count == 1 and self._answers.batched:
             lone = self._lone or self._learn(outcome)
-            texts = [outcome.texts(place)[start] for place in self._answers.all]
-            return lone % (outcome.ids[start], *texts), JSON, b""
+            return lone % outcome.lines[start], JSON, b""
         return self._json(b"", self._plain_outputs, outcome, start, count), JSON, b""
 
     def _learn(self, outcome: Outcome) -> bytes:

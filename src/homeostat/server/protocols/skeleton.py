@@ -18,6 +18,7 @@ from homeostat.server.rows import Table
 _VALUE: Final = re.compile(rb'"data": ?\[([^\]]*)\]')
 _MOST: Final = 64  # skeletons that are kept
 _LONGEST: Final = 16 << 10  # bytes of a skeleton
+_TRIES: Final = 1024  # after so many skeletons the requests are of a kind that does not come again
 _Pick = Callable[[list[Any]], tuple[Any, ...]]
 
 
@@ -27,6 +28,7 @@ class Skeletons:
     def __init__(self, numbers: list[str], strings: list[str]) -> None:
         self._numbers, self._strings = numbers, strings
         self._commas = len(numbers) + len(strings) - 1
+        self._tries = 0
         self._known: dict[bytes, tuple[_Pick, _Pick]] = {}
 
     def read(self, body: bytes) -> Table | None:
@@ -48,9 +50,12 @@ class Skeletons:
 
     def learn(self, body: bytes, inputs: list[dict[str, Any]], row: Table) -> None:
         """Remember the skeleton of a request that was read the long way as `row`."""
+        if len(inputs) < 2 or self._tries == _TRIES:
+            return
+        self._tries += 1
         names = [one["name"] for one in inputs]
         skeleton = b"]".join(_VALUE.split(body)[::2])
-        if len(names) < 2 or set(names) != {*self._numbers, *self._strings} or len(skeleton) > _LONGEST:
+        if set(names) != {*self._numbers, *self._strings} or len(skeleton) > _LONGEST:
             return
         if len(self._known) >= _MOST:
             self._known.clear()
