@@ -293,7 +293,7 @@ def _shown(flight: Flight, message: str) -> RolloutStatus:
 
 
 def counted(status: ModelDeploymentStatus, flight: Flight | None, facts: Facts) -> ModelDeploymentStatus:
-    """The tracks with their Ready pods, weights, and the weights that all Ready pods apply."""
+    """The tracks with their Ready pods, weights, the weights that all Ready pods apply, and how they were optimised."""
     changes: dict[str, Any] = {}
     weights = _weights(status, flight)
     for role in ("stable", "candidate", "previous"):
@@ -303,7 +303,9 @@ def counted(status: ModelDeploymentStatus, flight: Flight | None, facts: Facts) 
         weight = weights.get(role, 0)
         applied = weight if _applies(flight, facts) else track.applied_weight
         ready = facts.ready.get(track.child, 0)
-        changes[role] = track.model_copy(update={"weight": weight, "applied_weight": applied, "ready_replicas": ready})
+        counts = {"weight": weight, "applied_weight": applied, "ready_replicas": ready}
+        optimized = facts.optimized.get(track.child, track.optimization)
+        changes[role] = track.model_copy(update={**counts, "optimization": optimized})
     return status.model_copy(update=changes)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from homeostat.api.deployment import (
     ModelDeploymentStatus,
+    OptimizationStatus,
     Track,
 )
 from homeostat.domain.choice import Wanted
@@ -35,6 +36,7 @@ class Facts:
     """What is there. old, new: of the replacement under way; without one `old` is stable.
 
     image: the operator's server image. pull_policy, plain_http: pinned with it. taken: model digest by child that exists. ready: Ready pods by child.
+    optimized: what came of the optimisation, by child; a child that is not in it is as it was.
     deadline_ms: what a forward may take, from stable's latency.
     """
 
@@ -44,6 +46,7 @@ class Facts:
     verdict: Verdict
     taken: Mapping[str, str] = field(default_factory=dict)
     ready: Mapping[str, int] = field(default_factory=dict)
+    optimized: Mapping[str, OptimizationStatus | None] = field(default_factory=dict)
     old: Side = Side()
     new: Side = Side()
     busy: bool = False

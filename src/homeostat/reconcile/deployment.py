@@ -32,6 +32,7 @@ from homeostat.domain.verdict import (
     metric,
 )
 from homeostat.reconcile.deployment_children import Applying, serving, wish
+from homeostat.reconcile.deployment_optimized import optimized
 from homeostat.reconcile.deployment_pods import Pods, behind, diagnose, forward_deadline_ms, living_pods
 from homeostat.reconcile.deployment_status import View, carried_trouble, invalid_status, with_conditions
 from homeostat.reconcile.ports import World
@@ -97,6 +98,7 @@ def gather(deployment: Deployment, world: World, now: datetime) -> _Seen:
         verdict=_verdict(analysis, now),
         taken=_taken(deployment, world),
         ready={child: len(pods.ready(child)) for child in pods.by_child},
+        optimized=optimized(deployment, pods),
         old=_side(deployment, old, pods, world),
         new=_new_side(deployment, flight, pods, world, now),
         busy=world.ticks.is_busy(deployment.key, now),

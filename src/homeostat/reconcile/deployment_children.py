@@ -168,7 +168,7 @@ class Applying:
         await self._route(new, old, traffic.new_route, flight)
 
     async def _route(self, track: Track, other: Track, share: Share, flight: Flight) -> None:
-        text = route(self.deployment, other, share, flight).to_text()
+        text = route(self.deployment, other, share, flight, self.pods.young_until(other.child)).to_text()
         trivial = share.weight == 0 and not share.drain and flight.at.phase in QUIET
         for pod in self.pods.of(track.child):
             current = pod.meta.annotations.get(ANNOTATION_ROUTE)
@@ -235,7 +235,7 @@ def forwards(text: str) -> bool:
         found = Route.model_validate_json(text)
     except ValidationError:
         return False
-    return bool(found.target) or found.weight > 0 or found.drain
+    return bool(found.target) or found.weight > 0 or found.drain or found.mirror is not None
 
 
 def names(deployment: Deployment, wanted: Wish) -> dict[str, set[str]]:
@@ -246,8 +246,11 @@ def names(deployment: Deployment, wanted: Wish) -> dict[str, set[str]]:
     return {"hpas": scaled, "pdbs": active, "services": {*every, deployment.meta.name}, "workloads": every}
 
 
-def route(deployment: Deployment, other: Track, share: Share, flight: Flight) -> Route:
-    """The route of one version's pods. One that forwards nothing names no target, except that the holdback's may rescue."""
+def route(deployment: Deployment, other: Track, share: Share, flight: Flight, young_until: int = 0) -> Route:
+    """The route of one version's pods. One that forwards nothing names no target, except that the holdback's may rescue.
+
+    young_until: of the other version's pods, Unix seconds; it matters where that one is the candidate.
+    """
     if share.weight == 0 and not share.drain and share.track != "holdback":
         return Route(epoch=flight.at.epoch)
     return Route(
@@ -258,4 +261,5 @@ def route(deployment: Deployment, other: Track, share: Share, flight: Flight) ->
         weight=share.weight,
         deadline_ms=flight.deadline_ms or 1000,
         drain=share.drain,
+        young_until=young_until if share.track == "candidate" else 0,
     )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Final
 
 from homeostat.api.kinds import Deployment
@@ -13,7 +14,7 @@ from homeostat.api.names import LABEL_MODEL, LABEL_VERSION
 from homeostat.api.wire.run import PERMANENT_EXIT
 from homeostat.api.wire.stats import PodStats
 from homeostat.cluster.observed import ContainerState, ObservedPod
-from homeostat.domain.desired.serving import FETCH
+from homeostat.domain.desired.serving import FETCH, OPTIMIZE
 from homeostat.reconcile.ports import World
 from homeostat.reconcile.ticks import Reading
 
@@ -26,10 +27,15 @@ BEHIND_SECONDS: Final = 10.0
 STARTING_SECONDS: Final = 60.0
 SKEW_SECONDS: Final = 5.0  # between the clocks of two API servers
 REACHABLE_SECONDS: Final = 3.0  # from Ready until every node's Service rules know the pod
-LEAST_DEADLINE_MS: Final = 250  # 50 once the server leaves the first 30 s after Ready out of the comparison
+YOUNG_SECONDS: Final = 30.0  # a pod's first ones are slow: its time-outs enter no comparison
+LEAST_DEADLINE_MS: Final = 50
 MOST_DEADLINE_MS: Final = 10_000
 UNKNOWN_DEADLINE_MS: Final = 1000
 TEXT: Final = 1000
+_MODEL_STEPS: Final = {
+    FETCH: ("FetchFailed", "the model could not be fetched"),
+    OPTIMIZE: ("OptimizationFailed", "the model could not be optimised"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,11 @@ class Pods:
         """Those Ready for 3 s: a request that is forwarded earlier may be refused by its own node."""
         since = now - timedelta(seconds=REACHABLE_SECONDS)
         return tuple(p for p in self.ready(child) if p.ready_since is None or p.ready_since <= since)
+
+    def young_until(self, child: str) -> int:
+        """Unix seconds until which a Ready pod of the version is new; 0 without one. One that was restarted is not new."""
+        fresh = [p.ready_since for p in self.ready(child) if not any(c.restarts for c in p.containers)]
+        return max((ceil(since.timestamp() + YOUNG_SECONDS) for since in fresh if since is not None), default=0)
 
     def reading(self, pod: ObservedPod, *, new: bool) -> Reading:
         """The pod's counters for the comparison."""
@@ -128,12 +139,12 @@ def _diagnose(pod: ObservedPod, pods: Pods) -> Diagnosis | None:
 def _of_container(container: ContainerState, pod: str) -> Diagnosis | None:
     if container.waiting_reason in NO_IMAGE:
         return Diagnosis("ImageUnavailable", f"{pod}: {container.waiting_message[:TEXT]}", lasting=True)
-    if container.name == FETCH and container.exit_code not in {None, 0}:
-        reason, message = _said(container.message)
-        return Diagnosis(reason, message, lasting=container.exit_code == PERMANENT_EXIT)
     if container.terminated_reason == "OOMKilled":
         because = f"{pod}: {container.name} needs more memory than spec.server.resources allows"
         return Diagnosis("OutOfMemory", because, lasting=True)
+    if container.name in _MODEL_STEPS and container.exit_code not in {None, 0}:
+        reason, message = _said(container)
+        return Diagnosis(reason, message, lasting=container.exit_code == PERMANENT_EXIT)
     if container.waiting_reason == "CrashLoopBackOff":
         because = f"{pod}: {container.name} ended {container.restarts} times: {container.message[-TEXT:]}"
         return Diagnosis("CrashLooping", because, lasting=True)
@@ -142,13 +153,14 @@ def _of_container(container: ContainerState, pod: str) -> Diagnosis | None:
     return None
 
 
-def _said(message: str) -> tuple[str, str]:
-    """Reason and sentence of a termination message of `homeostat fetch`."""
+def _said(container: ContainerState) -> tuple[str, str]:
+    """Reason and sentence of a termination message of `homeostat fetch` or `homeostat optimize`."""
     try:
-        parsed = json.loads(message)
+        parsed = json.loads(container.message)
         return str(parsed["reason"]), str(parsed["message"])[:TEXT]
     except (ValueError, TypeError, KeyError):
-        return "FetchFailed", message[-TEXT:] or "the model could not be fetched"
+        reason, because = _MODEL_STEPS[container.name]
+        return reason, container.message[-TEXT:] or because
 
 
 def forward_deadline_ms(stats: Iterable[PodStats]) -> int:

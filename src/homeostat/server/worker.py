@@ -1,8 +1,9 @@
 """A worker process: one event loop, one session, one of the listening sockets of the port.
 
-    python -m homeostat.server.worker SETTINGS SLOT COUNTERS_FD CONTROL_FD
+    python -m homeostat.server.worker SETTINGS SLOT COUNTERS_FD CONTROL_FD SOCKET_FDS [PAYLOADS_FD SCHEMA_FD]
 
-The supervisor says `n` (not ready any more) and `d` (drain, then end) on the control socket; its end is our end.
+The supervisor says on the control socket when the model may be loaded, when to listen, when the pod is not ready any more
+and when to drain (`server.process` has the words); its end is our end.
 """
 
 import asyncio
@@ -10,25 +11,34 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import uvloop
+from onnxruntime import RunOptions
 
 from homeostat.api.wire.route import Route
 from homeostat.errors import ArtifactError
-from homeostat.server.answers import Answers
+from homeostat.server.answers import Answers, minter
 from homeostat.server.batching import Batcher
 from homeostat.server.bundle import read_bundle
+from homeostat.server.cache import Cached
+from homeostat.server.check import try_model
 from homeostat.server.counters import FAILED, LOADING, READY, Layout, Slot, map_slots
 from homeostat.server.http import Limits, Server
-from homeostat.server.inference import Inference, Parts
+from homeostat.server.inference import Inference
 from homeostat.server.model import load
+from homeostat.server.payloads.sampling import Way
+from homeostat.server.process import CHECK, CHECKED, DRAIN, GO, LISTEN, LOADED, NOT_READY
 from homeostat.server.recorder import Recorder
-from homeostat.server.rows import Reader
+from homeostat.server.room import read_room
 from homeostat.server.service import Service
 from homeostat.server.settings import Settings
+from homeostat.server.spread import Spread
+from homeostat.server.tls import Contexts, handshake
 from homeostat.server.traffic import POLL_SECONDS, Traffic
+from homeostat.server.warm import warm_up
 
 TICK_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 3.0  # an idle connection is closed in a drain after that long without a request
@@ -39,19 +49,35 @@ PERMANENT: Final = 3
 class Worker:
     """Everything that one worker runs."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, slot: Slot, control: socket.socket) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        slot: Slot,
+        control: socket.socket,
+        way: Way | None = None,
+    ) -> None:
         self._loop, self._settings, self._slot, self._control = loop, settings, slot, control
         bundle = read_bundle(Path(settings.model_dir), settings.max_model_bytes)
-        model = load(bundle.model, bundle.signature, settings.threads)
-        signature = model.signature
+        model = load(bundle.served, bundle.signature, settings.threads)
+        warm_up(lambda rows: model.run(model.example(rows), RunOptions()), settings.max_batch_rows)
         self._recorder = Recorder(slot, bundle.signature, bundle.baseline, rows=settings.stats)
         self._recorder.flush()  # what a predecessor that was killed had staged
-        answers = Answers(settings.name, settings.version, settings.deployment_uid, signature, self._recorder)
-        self._batcher = Batcher(loop, model, answers, self._recorder, settings)
+        mint = minter(settings.deployment_uid, settings.version)
+        answers = Answers(
+            settings.name, settings.version, mint, model, self._recorder, named=bundle.signature is not None
+        )
+        self._payloads = way.payloads(loop, settings, model, answers, self._recorder) if way else None
+        if settings.cache_rows:
+            count, rows, size = self._recorder.cached, settings.cache_rows, settings.cache_bytes
+            model = Cached(model, count, rows=rows, seconds=settings.cache_seconds, size=size)
+        self._batcher = Batcher(loop, model, answers, self._recorder, settings, payloads=self._payloads)
         self._traffic = Traffic(settings.route_file, self._route_changed)
-        parts = Parts(settings, Reader(signature), self._batcher, answers, self._recorder)
-        self._inference = Inference(loop, parts, self._traffic)
-        self._service = Service(settings, signature, answers, self._recorder, self._inference)
+        uid = settings.deployment_uid
+        self._inference = Inference(
+            loop, settings.version, self._batcher, self._recorder, self._traffic, deployment=uid
+        )
+        self._service = Service(settings, model, answers, self._recorder, self._inference)
         limits = Limits(
             settings.max_header,
             settings.max_body,
@@ -61,27 +87,38 @@ class Worker:
             settings.idle_seconds,
         )
         self._server = Server(self._service.handle, limits)
-        self._ended = loop.create_future()
+        self._ended, self._may_listen = loop.create_future(), loop.create_future()
         self._draining_since = 0.0
+        self._answered_before = slot.get("answered")
         self._ticks = 0
 
-    async def run(self) -> None:
-        """Listen until told to end and all is answered."""
+    async def run(self, sockets: Sequence[socket.socket], slots: Sequence[Slot], number: int) -> None:
+        """Accept from these sockets, once we are told to, until told to end and all is answered."""
         self._traffic.reload()
-        listener = await self._loop.create_server(
-            self._server.connection,
-            self._settings.host,
-            self._settings.port,
-            reuse_port=True,
-            backlog=BACKLOG,
-        )
+        self._spread = Spread(slots, number)
+        self._tls = Contexts.of_worker(self._settings)
         self._loop.add_reader(self._control, self._told)
         self._slot.put("heartbeat", time.monotonic_ns())
-        self._slot.put("state", READY)
+        self._slot.put("state", LOADED)
         self._tick()
+        listeners = await self._listening(sockets)
         await self._ended
-        listener.close()
+        for listener in listeners:
+            listener.close()
+        if self._payloads is not None:
+            self._payloads.finish()
         self._recorder.flush()
+
+    async def _listening(self, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+        """Wait for the word to listen, or for the end; then requests come."""
+        await asyncio.wait({self._may_listen, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._may_listen.done():
+            return []
+        listener = await self._loop.create_server(
+            self._server.connection, sock=sockets[0], backlog=BACKLOG, **handshake(self._tls.rest, self._settings)
+        )
+        self._slot.put("state", READY)
+        return [listener]
 
     def _route_changed(self, route: Route) -> None:
         self._server.route_drain = route.drain
@@ -93,12 +130,14 @@ class Worker:
             words = self._control.recv(64)
         except BlockingIOError:
             return
-        if not words or b"d" in words:
+        if LISTEN in words and not self._may_listen.done():
+            self._may_listen.set_result(None)
+        if not words or DRAIN in words:
             self._service.leaving = self._server.draining = True
             self._draining_since = self._draining_since or time.monotonic()
             if not words:
                 self._loop.remove_reader(self._control)
-        elif b"n" in words:
+        elif NOT_READY in words:
             self._service.leaving = True
 
     def _tick(self) -> None:
@@ -108,11 +147,14 @@ class Worker:
         slot.put("heartbeat", time.monotonic_ns())
         slot.put("queued", self._batcher.queued)
         slot.put("connections", len(self._server.connections))
+        slot.put("answered", self._answered_before + self._server.answered)
         self._recorder.flush()
         if self._ticks % round(POLL_SECONDS / TICK_SECONDS) == 0:
             self._traffic.reload()
         if self._ticks % round(1 / TICK_SECONDS) == 0:
             self._server.sweep()
+            self._tls.poll()
+            self._server.shed = self._spread.look(time.monotonic())
         if self._server.draining and self._drained():
             self._ended.set_result(None)
             return
@@ -128,18 +170,28 @@ class Worker:
 
 def main(argv: list[str]) -> int:
     """Run one worker. Returns 0 after a drain, 3 when the model cannot be served; the slot then says why."""
-    settings = Settings.from_text(argv[0])
-    number, counters, control = (int(word) for word in argv[1:4])
     for ignored in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)  # the supervisor decides when we end
+    settings = Settings.from_text(argv[0])
+    number, counters, control = (int(word) for word in argv[1:4])
+    sockets = [socket.socket(fileno=int(word)) for word in argv[4].split(",")]
+    told = socket.socket(fileno=control)
+    word, wrong = told.recv(1), None
+    if word == CHECK:
+        wrong = _checked(settings, told)
+    elif word != GO:
+        return 0
     shape = read_bundle(Path(settings.model_dir), settings.max_model_bytes).shape
-    slot = map_slots(counters, Layout.of(shape), settings.workers)[number]
+    slots = map_slots(counters, Layout.of(shape), settings.slots)  # not before the check: its child has none of it
+    slot = slots[number]
     slot.put("state", LOADING)
     slot.say("", "")
-    told = socket.socket(fileno=control)
     told.setblocking(False)
     try:
-        uvloop.run(_serve(settings, slot, told))
+        if wrong is not None:
+            raise wrong
+        way = Way(number, *map(int, argv[5:7])) if len(argv) > 5 else None
+        uvloop.run(_serve(settings, slots, number, told, sockets, way=way))
     except ArtifactError as error:
         slot.say(error.reason, error.because)
         slot.put("state", FAILED)
@@ -151,8 +203,26 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-async def _serve(settings: Settings, slot: Slot, told: socket.socket) -> None:
-    await Worker(asyncio.get_running_loop(), settings, slot, told).run()
+def _checked(settings: Settings, told: socket.socket) -> ArtifactError | None:
+    """What is wrong with the model; else the supervisor hears that it passed."""
+    try:
+        try_model(settings, read_room())
+    except ArtifactError as error:
+        return error
+    told.send(CHECKED)
+    return None
+
+
+async def _serve(
+    settings: Settings,
+    slots: list[Slot],
+    number: int,
+    told: socket.socket,
+    sockets: list[socket.socket],
+    *,
+    way: Way | None,
+) -> None:
+    await Worker(asyncio.get_running_loop(), settings, slots[number], told, way).run(sockets, slots, number)
 
 
 if __name__ == "__main__":

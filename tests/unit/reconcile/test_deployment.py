@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 from homeostat.api.names import ANNOTATION_ROLE, LABEL_MODEL, LABEL_VERSION
@@ -360,6 +361,20 @@ def test_a_candidate_gets_requests_only_once_every_node_knows_its_pod() -> None:
     assert fleet.status.rollout.phase == "Scaling"
     fleet.tick(3)
     assert fleet.status.rollout.phase != "Scaling"
+
+
+def test_the_route_says_until_when_a_pod_of_the_candidate_is_new() -> None:
+    fleet = serving()
+    fleet.version(2)
+    fleet.until("Holding")
+    candidate = fleet.pods("v2")[0]
+    assert candidate.ready_since is not None
+    assert fleet.route("v1").young_until == ceil(candidate.ready_since.timestamp()) + 30
+
+    restarted = tuple(replace(found, restarts=1) for found in candidate.containers)
+    fleet.world.pods.put(replace(candidate, containers=restarted))
+    fleet.tick()
+    assert fleet.route("v1").young_until == 0
 
 
 def test_a_deleted_candidate_version_does_not_end_its_rollout() -> None:

@@ -1,7 +1,7 @@
 """Shared memory: sums are exact, and a writer that dies leaves no half number."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeostat.api.wire.bundle import Baseline, Column, FeatureBaseline, PredictionBaseline, Signature
@@ -29,6 +29,7 @@ def _stage(recorder: Recorder, values: list[float], track: str = "stable") -> No
     recorder.stage(rows, [()] * len(rows), [3] * len(rows), TRACK[track])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 900), max_size=12))
 def test_every_staged_row_is_counted_once_around_the_ring(batches: list[int]) -> None:
     slots = _slots(2)

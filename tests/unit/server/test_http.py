@@ -4,7 +4,7 @@ from unittest.mock import Mock
 
 from homeostat.server.http import Connection, Limits, Server
 
-HEAD = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def _connected(**limits: float) -> tuple[Connection, Mock]:
@@ -27,7 +27,7 @@ def test_frames_of_chunks_are_bounded() -> None:
 def test_reading_goes_on_only_when_the_client_takes_its_answers() -> None:
     connection, transport = _connected(body_seconds=5)
     connection.pause_writing()
-    connection.data_received(b"GET / HTTP/1.1\r\n\r\n" * 50)
+    connection.data_received(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 50)
     transport.resume_reading.assert_not_called()
     connection.resume_writing()
     transport.resume_reading.assert_called_once()

@@ -34,6 +34,7 @@ ANNOTATION_MODEL_DIGEST: Final = f"{GROUP}/model-digest"
 ANNOTATION_REPLICAS: Final = f"{GROUP}/replicas"  # what we applied; absent where an autoscaler owns the field
 CLOSED: Final = "closed"  # a version that no pod has: children are called v…
 FETCH: Final = "fetch"
+OPTIMIZE: Final = "optimize"
 SERVER: Final = "server"
 MODEL_DIR: Final = "/model"
 POD_DIR: Final = "/etc/homeostat/pod"
@@ -201,7 +202,10 @@ def _pod(deployment: Deployment, track: Track, installed: ServerPod) -> Manifest
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": pod_security(),
         "topologySpreadConstraints": [_spread(deployment, track)],
-        "initContainers": [_container(FETCH, deployment, track, pod, _fetch_args(track, pod))],
+        "initContainers": [
+            _container(FETCH, deployment, track, pod, _fetch_args(track, pod)),
+            *_optimizing(deployment, track, pod),
+        ],
         "containers": [_server(deployment, track, pod)],
         "volumes": [
             {"name": "model", "emptyDir": {}},
@@ -239,8 +243,23 @@ def _container(name: str, deployment: Deployment, track: Track, pod: ServerPod, 
 
 
 def _fetch_args(track: Track, pod: ServerPod) -> list[str]:
-    hosts = [word for host in pod.plain_http for word in ("--plain-http", host)]
-    return ["fetch", "--uri", track.uri, "--digest", track.digest, "--to", MODEL_DIR, *hosts]
+    return ["fetch", "--uri", track.uri, "--digest", track.digest, "--to", MODEL_DIR, *_plain_http(pod)]
+
+
+def _plain_http(pod: ServerPod) -> list[str]:
+    return [word for host in pod.plain_http for word in ("--plain-http", host)]
+
+
+def _optimizing(deployment: Deployment, track: Track, pod: ServerPod) -> list[Manifest]:
+    """The container that makes the model cheaper, when that is asked for."""
+    wanted = deployment.spec.optimization
+    if wanted is None:
+        return []
+    args = ["optimize", "--model-dir", MODEL_DIR, "--type", wanted.type, "--tolerance", f"{wanted.tolerance:g}"]
+    args += ["--required"] if wanted.required else []
+    if wanted.share:
+        args += ["--share-at", track.uri, *_plain_http(pod)]
+    return [_container(OPTIMIZE, deployment, track, pod, args)]
 
 
 def _server(deployment: Deployment, track: Track, pod: ServerPod) -> Manifest:
