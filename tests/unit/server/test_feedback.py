@@ -18,7 +18,6 @@ from unit.server import counted
 
 KEY = b"0123456789abcdef"
 VALUES = Signature(task="regression", columns=(), score_output="v", label_type="number")
-NOW = int(time.time())
 
 
 def _feedback(slot: Slot, signature: Signature = counted.SIGNATURE, key: bytes = b"") -> Feedback:
@@ -26,7 +25,7 @@ def _feedback(slot: Slot, signature: Signature = counted.SIGNATURE, key: bytes =
 
 
 def _id(mint: Mint, score: float = 0.9, label: str = "yes", cell: int = 18, age: int = 10) -> str:
-    return mint.mint(NOW - age, score, mark(label), cell).decode()
+    return mint.mint(int(time.time()) - age, score, mark(label), cell).decode()
 
 
 def _lines(*pairs: tuple[str, object]) -> bytes:
@@ -53,7 +52,7 @@ def test_a_label_that_was_refused_may_come_again() -> None:
 
 def test_labels_are_late_after_the_horizon_and_damaged_from_the_future() -> None:
     feedback, mint = _feedback(counted.slots()[0]), Mint("uid", "v7", 5)
-    ids = [_id(mint, age=age) for age in (990, 1100, -200, -400)]
+    ids = [_id(mint, age=age) for age in (500, 2000, -100, -2000)]
     found = json.loads(feedback.accept(_lines(*((i, "yes") for i in ids))))
     assert found == {"accepted": 2, "refused": {"late": 1, "damaged": 1}}
 

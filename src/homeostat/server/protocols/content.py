@@ -10,6 +10,7 @@ import orjson
 from homeostat.server.asked import Answer, Asked
 from homeostat.server.problem import Problem
 
+_BEGIN: Final = 16 << 10
 COMPRESS_FROM: Final = 32 << 10  # a shorter answer is sent sooner as it is
 _OBJECT: Final = re.compile(rb'(\{)|"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # or a string, to step over it
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's window bits
@@ -56,8 +57,10 @@ def shrunk(asked: Asked, answer: Answer) -> Answer:
 
 def parsed(body: bytes, most_objects: int) -> dict[str, Any]:
     """A JSON object. Raises Problem."""
-    if _crowded(body, most_objects):
-        raise Problem(400, f"too many objects in the body: at most {most_objects} are read; send columns, or fewer rows")
+    if body.count(b"{") > most_objects and not _too_deep(body) and _crowded(body, most_objects):
+        raise Problem(
+            400, f"too many objects in the body: at most {most_objects} are read; send columns, or fewer rows"
+        )
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -67,8 +70,15 @@ def parsed(body: bytes, most_objects: int) -> dict[str, Any]:
     return found
 
 
+def _too_deep(body: bytes) -> bool:
+    """Whether the parser gives up on the begin of it already: then nobody has to count objects."""
+    try:
+        orjson.loads(body[:_BEGIN])
+    except orjson.JSONDecodeError as error:
+        return "depth" in str(error)
+    return False
+
+
 def _crowded(body: bytes, most: int) -> bool:
     """Whether JSON text has more than `most` objects: they take far more memory than text. Braces in strings are none."""
-    if body.count(b"{") <= most:
-        return False
     return next(islice((m for m in _OBJECT.finditer(body) if m.lastindex), most, None), None) is not None

@@ -31,7 +31,10 @@ class OpenInference:
     def __init__(self, reader: TableReader | TensorReader, answers: Answers, most: int) -> None:
         self._reader, self._answers, self._most = reader, answers, most
         self._objects = 2 * reader.width + _OBJECTS
-        self._head = b'{"model_name":%b,"model_version":%b' % (orjson.dumps(answers.name), orjson.dumps(answers.version))
+        self._head = b'{"model_name":%b,"model_version":%b' % (
+            orjson.dumps(answers.name),
+            orjson.dumps(answers.version),
+        )
         self._names = [orjson.dumps(output.name) for output in answers.outputs]
         self._plain_outputs = [(place, False) for place in answers.all]
         self._lone: bytes | None = None
@@ -173,7 +176,9 @@ def _tensor(one: Any, rest: memoryview) -> tuple[Given, int]:
             raise Problem(400, f"input {name!r} needs {prod(shape)} values in `data`, or `binary_data_size`")
         return Given(name, datatype, shape, _from_json(name, datatype, values)), 0
     if type(size) is not int or not 0 <= size <= len(rest):
-        raise Problem(400, f"input {name!r}: binary_data_size {show(size)} does not fit the {len(rest)} bytes that are left")
+        raise Problem(
+            400, f"input {name!r}: binary_data_size {show(size)} does not fit the {len(rest)} bytes that are left"
+        )
     return given(name, datatype, one.get("shape") or (), rest[:size]), size
 
 

@@ -1,5 +1,6 @@
 """Open Inference Protocol v2 over gRPC: `ModelInfer` with raw or typed contents. The answer has the request's form."""
 
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any, Final
@@ -73,15 +74,15 @@ class OpenInferenceGrpc:
                 tensors.append(given(one.name, one.datatype, list(one.shape), contents[place]))
         rows = self._reader.arrays(tensors)
         wanted = tuple(self._answers.place(one.name) for one in message.outputs) or self._answers.all
-        return Work(rows, partial(self._write, message.id, bool(contents), wanted), _timeout(message))
+        form = _Form(message.id, bool(contents), wanted)
+        return Work(rows, partial(self._write, form), _timeout(message))
 
-    def _write(
-        self, id_: str, binary: bool, wanted: tuple[int, ...], outcome: Outcome, start: int, count: int
-    ) -> Answer:
+    def _write(self, form: "_Form", outcome: Outcome, start: int, count: int) -> Answer:
         """The parts of the message one after the other, which is the same as encoding them together."""
         ids = b",".join(outcome.ids[start : start + count]).decode()
-        own = wire.ModelInferResponse(id=id_, parameters={"prediction_ids": wire.InferParameter(string_param=ids)})
-        if binary:
+        wanted = form.wanted
+        own = wire.ModelInferResponse(id=form.id, parameters={"prediction_ids": wire.InferParameter(string_param=ids)})
+        if form.binary:
             own.raw_output_contents.extend([raw(outcome.part(place, start, count)) for place in wanted])
             return self._description(wanted, outcome, count) + own.SerializeToString(), KIND, b""
         for place in wanted:
@@ -106,16 +107,29 @@ class OpenInferenceGrpc:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How one answer is to look. wanted: places of outputs; binary: raw contents."""
+
+    id: str
+    binary: bool
+    wanted: tuple[int, ...]
+
+
 def _typed(one: Any) -> Given:
     """A tensor whose values are in the field of its datatype. Raises Problem."""
     field = _FIELDS.get(one.datatype)
     if field is None:
         known = ", ".join(_FIELDS)
-        raise Problem(400, f"input {one.name[:100]!r}: datatype {one.datatype[:40]!r} has no typed contents; {known} have")
+        raise Problem(
+            400, f"input {one.name[:100]!r}: datatype {one.datatype[:40]!r} has no typed contents; {known} have"
+        )
     shape = checked_shape(one.name, list(one.shape))
     values = getattr(one.contents, field)
     if len(values) != prod(shape):
-        raise Problem(400, f"input {one.name[:100]!r}: its shape needs {prod(shape)} values in {field}, got {len(values)}")
+        raise Problem(
+            400, f"input {one.name[:100]!r}: its shape needs {prod(shape)} values in {field}, got {len(values)}"
+        )
     if one.datatype == "BYTES":
         return Given(one.name, "BYTES", shape, [text_of(one.name, value) for value in values])
     try:
