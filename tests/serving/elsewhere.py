@@ -136,3 +136,32 @@ def zipmap(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     return folder
+
+
+def loop(folder: Path) -> Path:
+    """(n, 1) whole numbers: counts from 0 up to the largest of them, one by one, so that a request says how long it takes."""
+    body = h.make_graph(
+        [
+            h.make_node("Identity", ["going"], ["goes_on"]),
+            h.make_node("Add", ["count", "one"], ["counted"]),
+        ],
+        "body",
+        [
+            h.make_tensor_value_info("i", T.INT64, []),
+            h.make_tensor_value_info("going", T.BOOL, []),
+            h.make_tensor_value_info("count", T.INT64, ["n", 1]),
+        ],
+        [h.make_tensor_value_info("goes_on", T.BOOL, []), h.make_tensor_value_info("counted", T.INT64, ["n", 1])],
+        [h.make_tensor("one", T.INT64, [], [1])],
+    )
+    return _write(
+        folder,
+        [
+            h.make_node("ReduceMax", ["turns"], ["most"], keepdims=0),
+            h.make_node("Mul", ["turns", "zero"], ["start"]),
+            h.make_node("Loop", ["most", "", "start"], ["count"], body=body),
+        ],
+        [h.make_tensor_value_info("turns", T.INT64, ["n", 1])],
+        [h.make_tensor_value_info("count", T.INT64, ["n", 1])],
+        h.make_tensor("zero", T.INT64, [], [0]),
+    )

@@ -27,9 +27,14 @@ from homeostat.server.tracing import trace_id
 from homeostat.server.work import Work
 
 INLINE_SECONDS: Final = 0.002
+INLINE_MOST: Final = 0.1  # a call in the loop that takes longer is stopped and begun anew in the thread
 WATCH_SECONDS: Final = 0.05
 _RISE: Final = 0.05  # weight of the newest call in the estimate of a row's time, when it took longer:
 _FALL: Final = 0.3  # and when it was quicker; slow calls are often others' work on the same core
+
+
+class _Longer(Exception):  # noqa: N818  no error: the call is only begun again
+    """The call takes longer than the loop can wait."""
 
 
 class Watch:
@@ -166,12 +171,14 @@ class Batcher:
     def _start(self, batch: list[Work]) -> None:
         joined = self._model.join([work.rows for work in batch])
         if self._row_seconds * joined.count < INLINE_SECONDS:
-            self._finish(batch, joined, *self._call(batch, joined))
-            return
+            found, took = self._call(batch, joined, INLINE_MOST)
+            if not isinstance(found, _Longer):
+                self._finish(batch, joined, found, took)
+                return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "inference")
         self._running = batch
-        future = self._loop.run_in_executor(self._thread, self._call, batch, joined)
+        future = self._loop.run_in_executor(self._thread, self._call, batch, joined, self._settings.run_seconds)
         future.add_done_callback(lambda done: self._came_back(batch, joined, done.result()))
         self._loop.call_later(WATCH_SECONDS, self._check_gone, batch)
 
@@ -189,10 +196,11 @@ class Batcher:
         else:
             self._loop.call_later(WATCH_SECONDS, self._check_gone, batch)
 
-    def _call(self, batch: list[Work], joined: Any) -> tuple[list[NDArray[Any]] | Exception, float]:
-        """The outputs, or what went wrong; and the seconds that it took. In the loop or in the thread."""
+    def _call(self, batch: list[Work], joined: Any, most: float) -> tuple[list[NDArray[Any]] | Exception, float]:
+        """The outputs, or what went wrong; and the seconds that it took. In the loop or in the thread. most: seconds."""
         begun = time.monotonic()
-        options = self._watch.begin(min(begun + self._settings.run_seconds, max([work.expires for work in batch])))
+        expires = max([work.expires for work in batch])
+        options = self._watch.begin(min(begun + most, expires))
         found: list[NDArray[Any]] | Exception
         try:
             found = self._run(joined, options)
@@ -201,10 +209,11 @@ class Batcher:
         took = time.monotonic() - begun
         more = took / joined.count - self._row_seconds
         self._row_seconds += (_RISE if more > 0 else _FALL) * more
-        if self._watch.end():
+        if self._watch.end() and isinstance(found, Exception):
+            if most < self._settings.run_seconds and begun + took < expires:
+                return _Longer(), took
             self._recorder.terminated(1)
-            late = Problem(504, f"the model did not answer within {took:.1f} s and was stopped")
-            found = late if isinstance(found, Exception) else found
+            found = Problem(504, f"the model did not answer within {took:.1f} s and was stopped")
         return found, took
 
     def _run(self, joined: Any, options: Any) -> list[NDArray[Any]]:
