@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
@@ -102,6 +103,17 @@ def regression(folder: Path) -> Path:
     prediction = PredictionBaseline(kind="number", edges=(10.0, 50.0), counts=(1, 1, 1))
     baseline = Baseline(edges_id="r1", rows=50, features=(feature,), prediction=prediction)
     return _write(folder, graph.SerializeToString(), signature, baseline)
+
+
+def picky(folder: Path) -> Path:
+    """Looks up one whole number `place` in a table of 64; the runtime fails on any other."""
+    table = numpy_helper.from_array(np.arange(64, dtype=np.float32), "table")
+    node = helper.make_node("Gather", ["table", "place"], ["value"])
+    place = helper.make_tensor_value_info("place", TensorProto.INT64, [None, 1])
+    value = helper.make_tensor_value_info("value", TensorProto.FLOAT, [None, 1])
+    graph = helper.make_graph([node], "t", [place], [value], [table])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return _write(folder, model.SerializeToString())
 
 
 def _write(folder: Path, model: bytes, signature: Signature | None = None, baseline: Baseline | None = None) -> Path:

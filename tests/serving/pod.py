@@ -56,16 +56,24 @@ class Pod:
     """One pod of a version. Options become flags of `homeostat serve`."""
 
     def __init__(
-        self, folder: Path, name: str = "flights", version: str = "v7", uid: str = "uid-1", **options: Any
+        self,
+        folder: Path,
+        name: str = "flights",
+        version: str = "v7",
+        uid: str = "uid-1",
+        more: tuple[str, ...] = (),
+        **options: Any,
     ) -> None:
         self.name, self.version = name, version
-        self.port, self.admin = free_port(), free_port()
+        self.port, self.grpc, self.admin = free_port(), free_port(), free_port()
         self.route_file = folder.parent / f"{version}-{self.port}.route"
         self.route_file.write_text("")
-        flags = [f"--{k.replace('_', '-')}={v}" for k, v in {"lame_duck": 0.3, "drain": 5, **options}.items()]
+        flags = [
+            f"--{k.replace('_', '-')}={v}" for k, v in {"lame_duck": 0.3, "drain": 5, "workers": 1, **options}.items()
+        ]
         command = [sys.executable, "-m", "homeostat", "serve", "--model-dir", str(folder), "--name", name]
         command += ["--version", version, "--deployment-uid", uid, "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--admin-port", str(self.admin), "--route-file", str(self.route_file), *flags]
+        command += ["--grpc-port", str(self.grpc), "--admin-port", str(self.admin), "--route-file", str(self.route_file), *flags, *more]
         self.process = subprocess.Popen(command)
 
     def __enter__(self) -> Self:

@@ -3,13 +3,17 @@
 import http.client
 import json
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from serving import models
-from serving.pod import ROW, Pod, as_inputs, eventually
+from serving.openloop import Users
+from serving.pod import ROW, Pod, as_inputs, eventually, free_port
 
 
 def _model(folder: Path, content: bytes) -> Path:
@@ -115,3 +119,67 @@ def test_sigterm_drops_no_request(flights: Path) -> None:
 def test_a_port_in_use_is_named(pod: Pod, flights: Path) -> None:
     other = Pod(flights, admin_port=pod.admin)
     assert other.process.wait(20) == 1
+
+
+def test_the_end_of_a_pod_drops_nothing_of_an_open_loop_with_a_stale_view_of_endpoints(flights: Path) -> None:
+    with Pod(flights, workers=2, lame_duck=1.5) as ending, Pod(flights, version="v8", workers=1) as staying:
+        ending.ready()
+        staying.ready()
+        with Users([ending.port, staying.port]) as users:
+            eventually(lambda: users.by_port[ending.port] > 300, "requests come to the pod")
+            ending.process.send_signal(signal.SIGTERM)
+            eventually(lambda: ending.state() == "Draining", "it leaves")
+            told = users.by_port[ending.port]
+            eventually(lambda: users.by_port[ending.port] > told + 100, "it serves on: the view is stale")
+            users.endpoints = [staying.port]
+            assert ending.process.wait(20) == 0
+            after = users.by_port[staying.port]
+            eventually(lambda: users.by_port[staying.port] > after + 100, "the other one has all")
+        assert users.failures == {}
+
+
+def test_a_model_by_itself_is_served_on_loopback_and_its_addresses_are_said(flights: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "mine.onnx"
+    alone.write_bytes((flights / "model.onnx").read_bytes())
+    port, admin = free_port(), free_port()
+    command = [sys.executable, "-m", "homeostat", "serve", str(alone), "--port", str(port), "--admin-port", str(admin)]
+    command += ["--grpc-port", str(free_port())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"http://127.0.0.1:{port}/v2/models/model\n"
+        assert process.stdout.readline() == f"http://127.0.0.1:{admin}/metrics\n"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/v2/models/model")
+        assert connection.getresponse().status == 200
+        connection.close()
+        with pytest.raises(OSError), socket.create_connection((own_address(), port), timeout=2):
+            pass
+        process.send_signal(signal.SIGINT)
+        _, progress = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert progress.splitlines()[0].startswith(f"checking {alone} (")
+    assert "ready after" in progress
+
+
+def test_a_model_by_itself_that_cannot_be_served_ends_the_command_and_says_why(tmp_path: Path) -> None:
+    alone = tmp_path / "mine.onnx"
+    alone.write_bytes(b"this is a pickle, honestly")
+    command = [sys.executable, "-m", "homeostat", "serve", str(alone)]
+    for port in ("--port", "--admin-port", "--grpc-port"):
+        command += [port, str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "not ready: NotOnnx: mine.onnx is not a valid ONNX model" in done.stderr
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback; without one, one that nobody has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.2"
+        return str(probe.getsockname()[0])

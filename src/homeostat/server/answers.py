@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from homeostat.api.wire.bundle import Signature
 from homeostat.api.wire.prediction_id import Mint, mark
 from homeostat.server.bundle import PROBABILITY_CELLS
+from homeostat.server.given import show
 from homeostat.server.graph import NUMPY, Graph
 from homeostat.server.model import Model
 from homeostat.server.problem import Problem
@@ -174,13 +175,13 @@ class Answers:
         found = next((i for i, output in enumerate(self.outputs) if output.name == name), None)
         if found is None:
             names = ", ".join(output.name for output in self.outputs)
-            raise Problem(400, f"unknown output {str(name)[:100]!r}; this model gives {names}")
+            raise Problem(400, f"unknown output {repr(name[:100]) if type(name) is str else show(name)}; this model gives {names}")
         return found
 
 
-def minter(uid: str, version: str) -> Mint:
-    """Ids of this process."""
-    return Mint(uid, version, int.from_bytes(os.urandom(4), "big") << 32)
+def minter(uid: str, version: str, key: bytes = b"") -> Mint:
+    """Ids of this process; signed when there is a key."""
+    return Mint(uid, version, int.from_bytes(os.urandom(8), "big"), key)
 
 
 def _named(signature: Signature) -> tuple[Output, ...]:

@@ -20,7 +20,7 @@ from homeostat.server.answers import Answers
 from homeostat.server.model import Model
 from homeostat.server.payloads.sampling import Payloads
 from homeostat.server.problem import Problem
-from homeostat.server.recorder import Recorder
+from homeostat.server.recorder import FLUSH_ROWS, Recorder
 from homeostat.server.rows import Table
 from homeostat.server.settings import Settings
 from homeostat.server.tracing import trace_id
@@ -237,6 +237,8 @@ class Batcher:
         recorder.ran(count, took)
         if isinstance(joined, Table):
             recorder.stage(joined.matrix(), joined.strings, outcome.cells, _tracks(batch))
+            if recorder.waiting() >= FLUSH_ROWS:
+                self._loop.call_soon(recorder.flush_some)
         self._served(batch, count)
         start = 0
         for work in batch:

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from homeostat.api.wire.bundle import MANIFEST_FILE, MODEL_FILE, Manifest
+from homeostat.api.wire.optimization import OPTIMIZATION_FILE, OPTIMIZED_FILE
 from homeostat.api.wire.run import PERMANENT_EXIT
 from homeostat.artifacts.oci import Client
 from homeostat.errors import ArtifactError
@@ -30,7 +31,7 @@ def run(argv: list[str]) -> int:
     try:
         digest = fetch(options.uri, options.digest, options.to, tuple(options.plain_http))
     except ArtifactError as error:
-        _terminate(error.reason, error.because)
+        terminate(error.reason, error.because)
         sys.stderr.write(f"homeostat fetch: {error.because} ({error.reason})\n")
         return PERMANENT_EXIT if error.permanent else 1
     sys.stdout.write(f"fetched {options.uri} to {options.to}: {MODEL_FILE} has digest {digest}\n")
@@ -48,6 +49,11 @@ def fetch(uri: str, digest: str, to: Path, plain_http: tuple[str, ...]) -> str:
     except ArtifactError:
         model.unlink(missing_ok=True)
         raise
+    for name in {OPTIMIZATION_FILE, OPTIMIZED_FILE} & pulled.files.keys():
+        sys.stderr.write(
+            f"{name} of {uri} is left out: it is made where it is served, from the file that was checked\n"
+        )
+        (to / name).unlink()
     return found
 
 
@@ -84,8 +90,9 @@ def _sha256(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _terminate(reason: str, message: str) -> None:
-    text = json.dumps({"reason": reason, "message": message[:MAX_MESSAGE]})
+def terminate(reason: str = "", message: str = "", *, text: str = "") -> None:
+    """Leave the container's last words: a reason with a sentence, or `text` as it is."""
+    text = text or json.dumps({"reason": reason, "message": message[:MAX_MESSAGE]})
     try:
         Path(os.environ.get("TERMINATION_LOG", TERMINATION_LOG)).write_text(text)
     except OSError:

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from typing import Any, Final
 
@@ -85,5 +86,19 @@ def show(value: Any) -> str:
     kinds = {str: "string", int: "number", float: "number", bool: "boolean", list: "list", dict: "object"}
     if value is None:
         return "null"
-    text = f"{value!r}" if isinstance(value, str) else str(value)
-    return f"{kinds.get(type(value), type(value).__name__)} {text[:60]}"
+    return f"{kinds.get(type(value), type(value).__name__)} {_begin(value)[:60]}"
+
+
+def _begin(value: Any) -> str:
+    """The begin of a JSON value: never all of it, however large or deep it is."""
+    if type(value) is list:
+        return f"[{', '.join(map(_inner, value[:MAX_AXES + 1]))}]"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{_inner(key)}: {_inner(one)}' for key, one in islice(value.items(), 4))}}}"
+    return _inner(value)
+
+
+def _inner(value: Any) -> str:
+    if type(value) in {list, dict}:
+        return "[…]" if type(value) is list else "{…}"
+    return repr(value[:60]) if isinstance(value, str) else str(value)

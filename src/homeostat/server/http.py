@@ -5,6 +5,7 @@ Answers leave in the order of the requests of a connection (pipelining), whateve
 
 import asyncio
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Final
 import httptools
 import orjson
 
+from homeostat.server import http_checks
 from homeostat.server.problem import Problem, phrase
 
 JSON: Final = b"application/json"
@@ -36,6 +38,7 @@ _KNOWN: Final = frozenset(
         b"upgrade",
     }
 )
+_SLICE: Final = 64 << 10  # bytes that are parsed between two looks at the bounds
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADS: Final[dict[tuple[int, bytes], bytes]] = {}
 _REMEMBERED: Final = 512  # heads of requests that are recognised when they come again
@@ -104,7 +107,7 @@ class Exchange:
         head = _HEADS.get((status, kind)) or _head(status, kind)
         server = self.connection.server
         server.answered += 1
-        self.close = self.close or not self.keep_alive or server.leaving
+        self.close = self.close or not self.keep_alive or server.draining or server.route_drain
         if server.shed and not self.close:
             server.shed -= 1
             self.close = True
@@ -126,6 +129,18 @@ def _head(status: int, kind: bytes) -> bytes:
     if len(_HEADS) < 256:
         _HEADS[status, kind] = made
     return made
+
+
+def _fault(error: BaseException) -> Problem:
+    """What a client hears of our own fault; standard error has the rest."""
+    traceback.print_exception(error)
+    return Problem(500, "the server failed on this request: its log says why", close=True)
+
+
+def _malformed(error: Exception) -> Problem:
+    if "PRI" in str(error):  # HTTP/2 begins with a request line of that method
+        return Problem(505, "HTTP/2 is not spoken on this port: send HTTP/1.1; gRPC has a port of its own", close=True)
+    return Problem(400, f"malformed HTTP: {error}", close=True)
 
 
 @dataclass(slots=True)
@@ -215,6 +230,17 @@ class Connection(asyncio.Protocol):
             self._whole = data
         else:
             self._whole = b""
+        if len(data) <= _SLICE:
+            self._take(data, now)
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), _SLICE):
+            self._take(view[at : at + _SLICE], now)
+
+    def _take(self, data: bytes | memoryview, now: float) -> None:
+        """Parse what arrived, within the bounds."""
+        if self._ended:
+            return
         if self._in_body:
             self._raw += len(data)
         else:
@@ -224,9 +250,9 @@ class Connection(asyncio.Protocol):
             self._feed(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, Problem) else Problem(400, "malformed request", close=True))
+            self._refuse(cause if isinstance(cause, Problem) else _fault(cause or error))
         except httptools.HttpParserError as error:
-            self._refuse(Problem(400, f"malformed HTTP: {error}", close=True))
+            self._refuse(_malformed(error))
         else:
             if not self._in_message:
                 self._begun = 0.0
@@ -274,10 +300,12 @@ class Connection(asyncio.Protocol):
             try:
                 self._parser.feed_data(data)
                 data = b""
-            except httptools.HttpParserUpgrade as offer:  # answered as if it had not been made: HTTP/1.1 goes on
+            except httptools.HttpParserUpgrade as offer:  # read again as if it had not been made: HTTP/1.1 goes on
                 data = memoryview(data)[offer.args[0] :]
+                made, version = self._exchange, self._parser.get_http_version()
                 self._parser = httptools.HttpRequestParser(self)
-                self._in_message = bool(data)
+                if made is not None:
+                    self._parser.feed_data(http_checks.without_offer(made.method, made.url, made.headers, version))
 
     def on_message_begin(self) -> None:
         self._exchange = Exchange(self, b"", [])
@@ -294,9 +322,13 @@ class Connection(asyncio.Protocol):
         self._count_header(len(name) + len(value) + 4)
         if exchange is not None and not self._in_body:  # a trailer decides nothing
             exchange.headers.append((name, value))
-            name = name.lower()
+            name, known = name.lower(), exchange.known
             if name in _KNOWN:
-                exchange.known[name] = value
+                if name in known:
+                    if name not in http_checks.LISTS:
+                        raise Problem(400, f"the header {name.decode()!r} comes twice", close=True)
+                    value = known[name] + b", " + value
+                known[name] = value
 
     def _count_header(self, size: int) -> None:
         self._seen += size
@@ -307,9 +339,14 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return
-        self._in_body, known, limits = True, exchange.known, self.server.limits
-        if self._parser.should_upgrade() and known.get(b"upgrade", b"").lower() != b"h2c":
-            raise Problem(400, "protocol upgrades are not supported", close=True)
+        known, limits, parser = exchange.known, self.server.limits, self._parser
+        exchange.method = parser.get_method()
+        if parser.should_upgrade():
+            if known.get(b"upgrade", b"").lower() != b"h2c":
+                raise Problem(400, "protocol upgrades are not supported", close=True)
+            return
+        self._in_body = True
+        exchange.url = http_checks.target(exchange.method, exchange.url, exchange.headers, parser.get_http_version())
         if int(known.get(b"content-length", 0)) > limits.body:
             raise self._too_large()
         if b"expect" in known and known[b"expect"].lower() == b"100-continue" and not self._queue:
@@ -337,16 +374,17 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
-        if exchange is None or self._ended:
+        if exchange is None or self._ended or self._parser.should_upgrade():
             return
         self._exchange = None
         self._in_body = self._in_message = False
         self._header_size = self._size = 0
         self._begun = 0.0
         exchange.body, self._body = bytes(self._body), b""
-        exchange.method = self._parser.get_method()
         exchange.keep_alive = self._parser.should_keep_alive()
-        if self._whole:
+        if not exchange.keep_alive:
+            self._ended = True  # what follows is no request
+        elif self._whole:
             self._remember(exchange)
         self._begin(exchange)
 
@@ -360,6 +398,8 @@ class Connection(asyncio.Protocol):
             self.server.handle(exchange)
         except Problem as problem:
             exchange.fail(problem)
+        except Exception as error:  # noqa: BLE001  a fault of ours; the connection and the process go on
+            exchange.fail(_fault(error))
 
     def pump(self) -> None:
         """Send the answers that are ready, in order."""

@@ -216,7 +216,7 @@ def signature_of(graph: Graph) -> Signature:
             names = [only.name] if width == 1 else [f"{only.name}_{i}" for i in range(width)]
             columns = tuple(Column(name=n, type="number", tensor=only.name, index=i) for i, n in enumerate(names))
     labels = [o for o in graph.outputs if o.datatype in {"INT64", "BYTES"} and len(o.shape) == 1]
-    scores = [o for o in graph.outputs if o.datatype in {"FP32", "FP64"} and len(o.shape) <= 2]
+    scores = [o for o in graph.outputs if o.datatype in {"FP32", "FP64"} and len(o.shape) in {1, 2}]
     if len(graph.outputs) == 2 and len(labels) == 1 and len(scores) == 1:
         kind = "string" if labels[0].datatype == "BYTES" else "integer"
         return Signature(

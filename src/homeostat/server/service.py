@@ -9,7 +9,8 @@ import orjson
 from homeostat import __version__
 from homeostat.server.answers import Answers
 from homeostat.server.asked import Asked
-from homeostat.server.feedback import accept
+from homeostat.server.feedback import Feedback, read_key
+from homeostat.server.grpc_service import INFER
 from homeostat.server.http import TEXT
 from homeostat.server.inference import Door, Inference
 from homeostat.server.model import Model
@@ -18,6 +19,7 @@ from homeostat.server.protocols.content import content
 from homeostat.server.protocols.invocations import Invocations
 from homeostat.server.protocols.kserve_v1 import KServeV1
 from homeostat.server.protocols.open_inference import OpenInference
+from homeostat.server.protocols.open_inference_grpc import OpenInferenceGrpc
 from homeostat.server.recorder import Recorder
 from homeostat.server.settings import Settings
 
@@ -34,6 +36,7 @@ class Doors:
     rest: Door
     v1: Door
     invocations: Door
+    grpc: OpenInferenceGrpc
 
 
 def doors(model: Model, answers: Answers, settings: Settings) -> Doors:
@@ -43,6 +46,7 @@ def doors(model: Model, answers: Answers, settings: Settings) -> Doors:
         Door(REST, OpenInference(reader, answers, most).read),
         Door(V1, KServeV1(reader, answers, most, rows).read),
         Door(INVOCATIONS, Invocations(reader, answers, most, rows).read),
+        OpenInferenceGrpc(reader, answers),
     )
 
 
@@ -52,28 +56,33 @@ class Service:
     def __init__(
         self, settings: Settings, model: Model, answers: Answers, recorder: Recorder, inference: Inference
     ) -> None:
-        self._settings, self._recorder = settings, recorder
+        self._settings = settings
+        key = read_key(settings.feedback_key_file)
+        self._labels = Feedback(model.signature, settings.deployment_uid, recorder, key, settings.feedback_horizon)
         self._signature, self._inference = model.signature, inference
         self.metadata = metadata(settings, model, answers)
         self.leaving = False
         ways = doors(model, answers, settings)
         named, old = f"/v2/models/{settings.name}", f"/v1/models/{settings.name}"
         pinned = f"{named}/versions/{settings.version}"
-        self._rest, self._infer = ways.rest, f"{named}/infer".encode()
+        self._rest, self._grpc, self._infer = ways.rest, ways.grpc, f"{named}/infer".encode()
         self._get: dict[bytes, Handler] = self._reads(named, pinned, old)
         self._post: dict[bytes, Handler] = {
             self._infer: lambda a: inference.begin(a, ways.rest),
             f"{pinned}/infer".encode(): lambda a: inference.begin_pinned(a, ways.rest),
             f"{old}:predict".encode(): lambda a: inference.begin(a, ways.v1),
             b"/invocations": lambda a: inference.begin(a, ways.invocations),
+            INFER: self.infer_grpc,  # of gRPC, forwarded by another version
             b"/feedback": self._feedback,
         }
+        self._document = b""
 
     def _reads(self, named: str, pinned: str, old: str) -> dict[bytes, Handler]:
         name = self._settings.name
         says = orjson.dumps(self.metadata)
-        server = orjson.dumps({"name": "homeostat", "version": __version__, "extensions": EXTENSIONS})
+        server = orjson.dumps({"name": "homeostat", "version": __version__, "extensions": EXTENSIONS, "openapi": "/openapi.json"})
         found: dict[bytes, Handler] = {
+            b"/openapi.json": self._openapi,
             b"/v2": lambda a: a.respond(200, server),
             b"/v2/health/live": lambda a: a.respond(200, b'{"live":true}'),
             b"/v2/health/ready": self._ready,
@@ -102,6 +111,15 @@ class Service:
         else:
             raise self._lost(asked.method, path)
 
+    def infer_grpc(self, asked: Asked) -> None:
+        """A ModelInferRequest, as a call or forwarded over HTTP. Raises Problem."""
+        message = self._grpc.message(asked.body)
+        door = Door(GRPC, lambda _: self._grpc.read(message))
+        if message.model_version:
+            self._inference.begin_pinned(asked, door)
+        else:
+            self._inference.begin(asked, door)
+
     def _lost(self, method: bytes, path: bytes) -> Problem:
         shown = path[:200].decode("utf-8", "replace")
         if path in self._get or path in self._post:
@@ -122,9 +140,26 @@ class Service:
             raise Problem(503, "this pod is about to end", retry_after=1)
         asked.respond(200, orjson.dumps({"name": self._settings.name, "ready": True}))
 
+    def _openapi(self, asked: Asked) -> None:
+        """The document, made for the first one who asks: a start has better to do."""
+        if not self._document:
+            from homeostat.server.openapi import document
+
+            paths = [(method, path.decode()) for method, table in (("GET", self._get), ("POST", self._post)) for path in table]
+            name, version = self._settings.name, self._settings.version
+            self._document = document(name, version, self.metadata, self._signature.columns, paths)
+        asked.respond(200, self._document)
+
     def _feedback(self, asked: Asked) -> None:
         body = content(asked, self._settings.max_body)
-        asked.respond(200, accept(body, self._signature, self._settings.deployment_uid, self._recorder))
+
+        def done(said: bytes | Problem) -> None:
+            if isinstance(said, Problem):
+                asked.fail(said)
+            else:
+                asked.respond(200, said)
+
+        self._labels.accept_in_slices(body, done)
 
 
 def metadata(settings: Settings, model: Model, answers: Answers) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""The pod's first process: it checks the model, starts the workers and starts dead ones again, and has the admin port.
+"""The pod's first process: it has the model checked, looks after the workers, and has the admin port.
 
-It never loads the model itself, so no model can end it; a pod that cannot serve stays alive and says why.
+It never loads the model itself, so no model can end it; a pod that cannot serve stays alive and says why. The order of a
+start: size, digest, the workers' start without the model, its check in a limited child of the first one (`server.check`);
+only when that has passed do the workers load the model, warm up, and listen.
 """
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -16,15 +17,19 @@ from typing import Final
 from homeostat.api.wire.stats import State
 from homeostat.errors import ArtifactError
 from homeostat.server.admin import Admin
-from homeostat.server.bundle import Bundle, read_bundle
-from homeostat.server.counters import READY, Layout, Shape, map_slots, shared_memory
-from homeostat.server.process import PERMANENT_EXIT, Child, start_worker
+from homeostat.server.bundle import Bundle, check_digest, read_bundle
+from homeostat.server.counters import Layout, Shape, Slot, map_slots, shared_memory
+from homeostat.server.fleet import Fleet
+from homeostat.server.payloads.child import PayloadLogger
+from homeostat.server.room import Room, read_room
 from homeostat.server.settings import Settings
+from homeostat.server.tls import Contexts
 from homeostat.server.view import Pod
 
 TICK_SECONDS: Final = 0.05
-MAX_BACK_OFF: Final = 10.0
-LOAD_ATTEMPTS: Final = 3
+LOOK_SECONDS: Final = 3.0  # between looks at what others change: the pod's limits, the certificates
+CHECK_SECONDS: Final = 0.01  # between looks at the check
+GRACE_SECONDS: Final = 10.0  # the check keeps its time by itself; this is for the worker that starts it
 
 
 class Supervisor:
@@ -33,14 +38,16 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.state = State(reason="Loading", message="the model is being checked")
-        self.restarts = 0
         self.bundle: Bundle | None = None
         start = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self.pod = Pod(settings.name, settings.version, start, None)
-        self.slots = map_slots(shared_memory(Layout.of(Shape()), 1), Layout.of(Shape()), 1)
-        self._memory = -1
-        self._children: list[Child] = []
+        self._no_slots = map_slots(shared_memory(Layout.of(Shape()), 1), Layout.of(Shape()), 1)
+        self._fleet: Fleet | None = None
+        self._payloads: PayloadLogger | None = None
         self._stop = asyncio.Event()
+        self._begun = time.monotonic()
+        self._looked = self._begun
+        self._tls, self._tls_problem = Contexts(), ""
 
     @property
     def ready(self) -> bool:
@@ -48,13 +55,29 @@ class Supervisor:
         return self.state.reason == "Ready"
 
     @property
+    def slots(self) -> list[Slot]:
+        """Counters of all workers that ever ran; one empty slot before."""
+        return self._fleet.slots if self._fleet else self._no_slots
+
+    @property
+    def restarts(self) -> int:
+        """Workers that ended and were started again."""
+        return self._fleet.restarts if self._fleet else 0
+
+    @property
+    def workers(self) -> int:
+        """Workers that serve now."""
+        return len(self._fleet.serving()) if self._fleet else 0
+
+    @property
+    def tls_problem(self) -> str:
+        """Why a new certificate is not used; empty when there is none."""
+        return self._tls_problem
+
+    @property
     def epoch(self) -> int:
         """The route epoch that all running workers apply; 0 when none runs."""
-        running = [self.slots[c.number] for c in self._children if c.alive and self._slot_ready(c)]
-        return min((slot.get("epoch") for slot in running), default=0)
-
-    def _slot_ready(self, child: Child) -> bool:
-        return self.slots[child.number].get("state") == READY
+        return self._fleet.epoch if self._fleet else 0
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; then leave without dropping a request. Returns the exit code."""
@@ -63,115 +86,106 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         admin = Admin(self)
         try:
-            await admin.start()
+            self._tls = Contexts.of_supervisor(self.settings)
+        except ArtifactError as error:
+            self._fail(error.reason, error.because)
+            if self.settings.tls_admin:
+                return 1
+        try:
+            await admin.start(self._tls.admin.outer if self._tls.admin else None)
         except OSError as error:
             sys.stderr.write(
                 f"homeostat serve: cannot listen on admin port {self.settings.admin_port}: "
                 f"{error.strerror or error}; choose another with --admin-port\n"
             )
             return 1
-        if await self._checked():
-            await self._watch()
-        else:
-            await self._stop.wait()
+        await self._serve()
+        failed = not self._stop.is_set()
         await self._leave()
         await admin.stop()
-        return 0
+        return int(failed)
 
-    async def _checked(self) -> bool:
-        """Whether the folder holds a model that a worker may load; `state` says what is wrong when not."""
-        settings = self.settings
-        try:
-            bundle = read_bundle(Path(settings.model_dir), settings.max_model_bytes)
-            await self._check_file(bundle.model)
-        except ArtifactError as error:
-            self._fail(error.reason, error.because)
-            return False
-        if self._stop.is_set():
-            return False
+    async def _serve(self) -> None:
+        """Until we are told to stop. A pod that cannot serve says why as long; at a terminal it has said so and ends."""
+        if self.state.reason == "Loading":
+            try:
+                await self._start()
+            except ArtifactError as error:
+                self._fail(error.reason, error.because)
+                if self._fleet is not None:
+                    self._fleet.kill()
+            else:
+                await self._watch()
+        if not self.settings.announce:
+            await self._stop.wait()
+
+    async def _start(self) -> None:
+        """Have the model checked while the workers start, then let them load it. Raises ArtifactError."""
+        settings, room = self.settings, read_room()
+        if settings.payload_to and settings.payload_sample:
+            self._payloads = PayloadLogger(settings)
+        bundle = read_bundle(Path(settings.model_dir), settings.max_model_bytes)
+        if settings.digest:
+            await asyncio.to_thread(check_digest, bundle.model, settings.digest)
+        self._progress(f"checking {bundle.model} ({bundle.model.stat().st_size / 1e6:.1f} MB)")
         self.bundle = bundle
-        self.pod = Pod(settings.name, settings.version, self.pod.start, bundle.baseline)
-        layout = Layout.of(bundle.shape)
-        self._memory = shared_memory(layout, settings.workers)
-        self.slots = map_slots(self._memory, layout, settings.workers)
+        self.pod = Pod(settings.name, settings.version, self.pod.start, bundle.baseline, bundle.optimization)
+        fleet = self._fleet = self._new_fleet(bundle, room)
+        fleet.start()
+        if not await self._checked(fleet):
+            return
         self.state = State(reason="Loading", message="the model is being loaded")
+        self._progress(f"loading it in {len(fleet.children)} worker(s)")
+        fleet.go()
+
+    async def _checked(self, fleet: Fleet) -> bool:
+        """Wait for the check; False when we are told to stop meanwhile. Raises ArtifactError."""
+        end = time.monotonic() + self.settings.load_seconds + GRACE_SECONDS
+        while not fleet.checked():
+            if self._stop.is_set():
+                return False
+            if time.monotonic() > end:
+                raise ArtifactError("LoadTimeout", f"the check did not end within {self.settings.load_seconds:g} s")
+            await asyncio.sleep(CHECK_SECONDS)
         return True
 
-    async def _check_file(self, model: Path) -> None:
-        """Run the checker in a process of its own. Raises ArtifactError."""
-        command = (sys.executable, "-m", "homeostat.server.check", str(model))
-        child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        stopped = asyncio.ensure_future(self._stop.wait())
-        talked = asyncio.ensure_future(child.communicate())
-        await asyncio.wait({stopped, talked}, timeout=self.settings.load_seconds, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not talked.done():
-            child.kill()
-            await talked
-            raise ArtifactError("LoadFailed", f"checking {model.name} took over {self.settings.load_seconds:g} s")
-        if child.returncode == PERMANENT_EXIT:
-            said = json.loads(talked.result()[0])
-            raise ArtifactError(said["reason"], said["message"])
-        if child.returncode:
-            raise ArtifactError("LoadFailed", f"checking {model.name} ended with exit code {child.returncode}")
+    def _new_fleet(self, bundle: Bundle, room: Room) -> Fleet:
+        try:
+            return Fleet(self.settings, bundle, room, self._payloads.fds if self._payloads else ())
+        except OSError as error:
+            raise ArtifactError(
+                "PortUnavailable",
+                f"cannot listen on {self.settings.host}: {error.strerror or error}; choose another with --port or --host",
+            ) from error
 
     async def _watch(self) -> None:
-        """Start the workers, and look after them until we are told to stop."""
-        self._children = [start_worker(self.settings, n, self._memory) for n in range(self.settings.workers)]
-        while not self._stop.is_set():
-            for child in self._children:
-                self._look_after(child)
-            self._judge()
+        """Look after the workers until we are told to stop."""
+        while not self._stop.is_set() and self._fleet is not None:
+            self._fleet.tick()
+            self._judge(self._fleet)
+            if self._payloads and self.ready:
+                self._payloads.tick()
+            now = time.monotonic()
+            if now - self._looked > LOOK_SECONDS:
+                self._looked = now
+                self._fleet.resize(read_room())
+                self._tls_problem = self._tls.poll()
             try:
                 await asyncio.wait_for(self._stop.wait(), TICK_SECONDS)
             except TimeoutError:
                 continue
 
-    def _look_after(self, child: Child) -> None:
-        now, slot = time.monotonic(), self.slots[child.number]
-        if not child.alive:
-            if child.given_up or now < child.start_again_at:
-                return
-            if child.ended_at is None:
-                self._ended(child, now)
-                return
-            self.restarts += 1
-            child.start_again()
-        elif child.was_ready(slot.get("state") == READY):
-            silent = (time.monotonic_ns() - slot.get("heartbeat")) / 1e9
-            if silent > self.settings.wedged_seconds:
-                sys.stderr.write(f"worker {child.number} said nothing for {silent:.0f} s: ended\n")
-                child.kill()
-        elif now - child.started > self.settings.load_seconds:
-            sys.stderr.write(f"worker {child.number} took over {self.settings.load_seconds:g} s to load: ended\n")
-            child.kill()
-
-    def _ended(self, child: Child, now: float) -> None:
-        """A worker ended by itself: again later, unless its model is at fault."""
-        code, slot = child.exit_code, self.slots[child.number]
-        slot.put("state", 0)
-        slot.put("queued", 0)
-        slot.put("connections", 0)
-        child.failed(now, MAX_BACK_OFF)
-        if code == PERMANENT_EXIT:
-            child.given_up = True
-        elif child.loads_failed >= LOAD_ATTEMPTS and not slot.said()[0]:
-            child.given_up = True
-            slot.say("LoadFailed", f"a worker died {LOAD_ATTEMPTS} times while it loaded the model: {_cause(code)}")
-        sys.stderr.write(f"worker {child.number} ended: {_cause(code)}\n")
-
-    def _judge(self) -> None:
-        """What the pod is now: Ready when all were ready once and one is."""
-        ready = [c for c in self._children if c.alive and self._slot_ready(c)]
-        if ready and all(c.ever_ready for c in self._children):
-            self.state = State(reason="Ready")
+    def _judge(self, fleet: Fleet) -> None:
+        """What the pod is now: Ready when all workers were ready once and one is."""
+        if fleet.was_ready and fleet.serving():
+            if not self.ready:
+                self._announce()
+            self.state = State(reason="Ready", message=self._tls_problem)
             return
-        for child in self._children:
-            reason, message = self.slots[child.number].said()
-            if reason and (child.given_up or not child.alive):
-                self._fail(reason, message)
-                return
-        if self.state.reason == "Ready":
+        reason, message = fleet.said()
+        if reason:
+            self._fail(reason, message)
+        elif self.ready:
             self.state = State(reason="WorkersDown", message="no worker runs; they are being started again")
 
     def _fail(self, reason: str, message: str) -> None:
@@ -179,29 +193,45 @@ class Supervisor:
             sys.stderr.write(f"not ready: {reason}: {message}\n")
         self.state = State(reason=reason, message=message)
 
+    def _progress(self, what: str) -> None:
+        if self.settings.announce:
+            sys.stderr.write(f"{what} …\n")
+
+    def _announce(self) -> None:
+        """The addresses, for a person at a terminal."""
+        settings = self.settings
+        if not settings.announce:
+            return
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        base = f"http{'s' if settings.tls_cert else ''}://{host}:{settings.port}"
+        admin = f"http{'s' if settings.tls_admin else ''}://{host}:{settings.admin_port}"
+        sys.stderr.write(f"ready after {time.monotonic() - self._begun:.1f} s\n")
+        sys.stdout.write(f"{base}/v2/models/{settings.name}\n{admin}/metrics\n")
+        sys.stdout.flush()
+
     async def _leave(self) -> None:
         """Not ready; serve on while endpoints propagate; drain; end."""
-        living = [c for c in self._children if c.alive]
-        serving = self.ready
+        fleet, serving = self._fleet, self.ready
         self.state = State(reason="Draining", message="the pod ends; it answers what still arrives")
-        for child in living:
-            child.tell(b"n")
+        if fleet is None:
+            return
+        fleet.not_ready()
+        if self._payloads:
+            self._payloads.hurry()
         if serving:
-            await asyncio.sleep(self.settings.lame_duck)
-        for child in living:
-            child.tell(b"d")
-        loop = asyncio.get_running_loop()
-        ends = [loop.run_in_executor(None, child.wait, self.settings.drain + 3.0) for child in living]
-        await asyncio.gather(*ends)
-        for child in living:
-            if child.alive:
-                child.kill()
+            await self._serve_on(fleet, self.settings.lame_duck)
+        fleet.drain()
+        await self._serve_on(fleet, self.settings.drain + 3.0)
+        fleet.kill()
+        if self._payloads:
+            await self._payloads.finish()
 
-
-def _cause(code: int | None) -> str:
-    if code is None:
-        return "not started"
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    async def _serve_on(self, fleet: Fleet, seconds: float) -> None:
+        """Until no worker lives, at most `seconds`; new connections go to those that still serve."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(child.alive for child in fleet.children):
+            fleet.steer()
+            await asyncio.sleep(TICK_SECONDS)
 
 
 def serve(settings: Settings) -> int:

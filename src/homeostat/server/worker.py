@@ -26,23 +26,23 @@ from homeostat.server.bundle import read_bundle
 from homeostat.server.cache import Cached
 from homeostat.server.check import try_model
 from homeostat.server.counters import FAILED, LOADING, READY, Layout, Slot, map_slots
-from homeostat.server.http import Limits, Server
+from homeostat.server.feedback import read_key
 from homeostat.server.inference import Inference
 from homeostat.server.model import load
 from homeostat.server.payloads.sampling import Way
+from homeostat.server.ports import Ports
 from homeostat.server.process import CHECK, CHECKED, DRAIN, GO, LISTEN, LOADED, NOT_READY
 from homeostat.server.recorder import Recorder
 from homeostat.server.room import read_room
 from homeostat.server.service import Service
 from homeostat.server.settings import Settings
 from homeostat.server.spread import Spread
-from homeostat.server.tls import Contexts, handshake
+from homeostat.server.tls import Contexts
 from homeostat.server.traffic import POLL_SECONDS, Traffic
 from homeostat.server.warm import warm_up
 
 TICK_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 3.0  # an idle connection is closed in a drain after that long without a request
-BACKLOG: Final = 4096
 PERMANENT: Final = 3
 
 
@@ -63,7 +63,7 @@ class Worker:
         warm_up(lambda rows: model.run(model.example(rows), RunOptions()), settings.max_batch_rows)
         self._recorder = Recorder(slot, bundle.signature, bundle.baseline, rows=settings.stats)
         self._recorder.flush()  # what a predecessor that was killed had staged
-        mint = minter(settings.deployment_uid, settings.version)
+        mint = minter(settings.deployment_uid, settings.version, read_key(settings.feedback_key_file))
         answers = Answers(
             settings.name, settings.version, mint, model, self._recorder, named=bundle.signature is not None
         )
@@ -74,19 +74,13 @@ class Worker:
         self._batcher = Batcher(loop, model, answers, self._recorder, settings, payloads=self._payloads)
         self._traffic = Traffic(settings.route_file, self._route_changed)
         uid = settings.deployment_uid
+        self._tls = Contexts.of_worker(settings)
+        trust = self._tls.peers.context if self._tls.peers else None
         self._inference = Inference(
-            loop, settings.version, self._batcher, self._recorder, self._traffic, deployment=uid
+            loop, settings.version, self._batcher, self._recorder, self._traffic, deployment=uid, trust=trust
         )
         self._service = Service(settings, model, answers, self._recorder, self._inference)
-        limits = Limits(
-            settings.max_header,
-            settings.max_body,
-            settings.max_connections,
-            settings.header_seconds,
-            settings.body_seconds,
-            settings.idle_seconds,
-        )
-        self._server = Server(self._service.handle, limits)
+        self._ports = Ports(settings, self._service)
         self._ended, self._may_listen = loop.create_future(), loop.create_future()
         self._draining_since = 0.0
         self._answered_before = slot.get("answered")
@@ -96,7 +90,6 @@ class Worker:
         """Accept from these sockets, once we are told to, until told to end and all is answered."""
         self._traffic.reload()
         self._spread = Spread(slots, number)
-        self._tls = Contexts.of_worker(self._settings)
         self._loop.add_reader(self._control, self._told)
         self._slot.put("heartbeat", time.monotonic_ns())
         self._slot.put("state", LOADED)
@@ -114,14 +107,12 @@ class Worker:
         await asyncio.wait({self._may_listen, self._ended}, return_when=asyncio.FIRST_COMPLETED)
         if not self._may_listen.done():
             return []
-        listener = await self._loop.create_server(
-            self._server.connection, sock=sockets[0], backlog=BACKLOG, **handshake(self._tls.rest, self._settings)
-        )
+        listeners = await self._ports.listen(sockets, self._tls)
         self._slot.put("state", READY)
-        return [listener]
+        return listeners
 
     def _route_changed(self, route: Route) -> None:
-        self._server.route_drain = route.drain
+        self._ports.route_drain(on=route.drain)
         self._inference.route_changed(route)
         self._slot.put("epoch", route.epoch)
 
@@ -133,7 +124,8 @@ class Worker:
         if LISTEN in words and not self._may_listen.done():
             self._may_listen.set_result(None)
         if not words or DRAIN in words:
-            self._service.leaving = self._server.draining = True
+            self._service.leaving = self._service.leaving or not words  # a surplus worker leaves a pod that is ready
+            self._ports.drain()
             self._draining_since = self._draining_since or time.monotonic()
             if not words:
                 self._loop.remove_reader(self._control)
@@ -146,16 +138,16 @@ class Worker:
         slot = self._slot
         slot.put("heartbeat", time.monotonic_ns())
         slot.put("queued", self._batcher.queued)
-        slot.put("connections", len(self._server.connections))
-        slot.put("answered", self._answered_before + self._server.answered)
+        slot.put("connections", self._ports.connections)
+        slot.put("answered", self._answered_before + self._ports.answered)
         self._recorder.flush()
         if self._ticks % round(POLL_SECONDS / TICK_SECONDS) == 0:
             self._traffic.reload()
         if self._ticks % round(1 / TICK_SECONDS) == 0:
-            self._server.sweep()
+            self._ports.sweep()
             self._tls.poll()
-            self._server.shed = self._spread.look(time.monotonic())
-        if self._server.draining and self._drained():
+            self._ports.shed(self._spread.look(time.monotonic()))
+        if self._ports.draining and self._drained():
             self._ended.set_result(None)
             return
         self._loop.call_later(TICK_SECONDS, self._tick)
@@ -163,8 +155,8 @@ class Worker:
     def _drained(self) -> bool:
         """Whether nothing is left: then, or when the time for it is over, the worker ends."""
         waited = time.monotonic() - self._draining_since
-        self._server.close_idle(QUIET_SECONDS if waited < self._settings.drain else 0.0)
-        busy = self._server.connections or self._inference.in_flight or self._batcher.queued
+        self._ports.close_idle(QUIET_SECONDS if waited < self._settings.drain else 0.0)
+        busy = self._ports.connections or self._inference.in_flight or self._batcher.queued
         return not busy or waited > self._settings.drain + 1.0
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Cells = NDArray[np.intp]
+Cells = NDArray[np.intp] | NDArray[np.int32]
 SCORE_CELLS: Final = 20
 VALUE_CELLS: Final = 10
 LEVELS: Final = 50
@@ -89,3 +89,32 @@ def number_counts(values: ArrayLike, edges: Sequence[float]) -> NDArray[np.int64
 def level_counts(values: Iterable[str], levels: Sequence[str]) -> NDArray[np.int64]:
     """Counts of a category: one per level, `nan`, `other`."""
     return count_cells(bin_levels(values, levels), cell_count(len(levels)))
+
+
+class EdgeTable:
+    """Edges of several numeric features, for binning them together: the same cells as `bin_numbers`, many times faster."""
+
+    def __init__(self, edges: Sequence[Sequence[float]]) -> None:
+        most = max(map(len, edges), default=0)
+        table = np.full((most, len(edges), 1), np.inf, np.float32)  # no value lies above infinity
+        for place, one in enumerate(edges):
+            table[: len(one), place, 0] = one
+        self._edges = list(table)
+        self._missing = np.array([[len(one) + 1] for one in edges], np.int32).reshape(-1, 1)
+        self._kind = np.uint8 if most < 255 else np.int32
+
+    def cells(self, columns: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Cell of each value, (features, n) -> (features, n); fast when a feature's values lie side by side."""
+        cells = count_above(columns, self._edges, self._kind)
+        missing = np.isnan(columns)
+        return np.where(missing, self._missing, cells) if missing.any() else cells
+
+
+def count_above(
+    columns: NDArray[Any], edges: Iterable[NDArray[Any]], kind: type[np.integer[Any]] = np.uint8
+) -> NDArray[np.int32]:
+    """How many edges each value exceeds, (f, n) -> (f, n). edges: one (f, 1) after the other; kind must hold their number."""
+    found = np.zeros(columns.shape, kind)
+    for edge in edges:
+        np.add(found, columns > edge, out=found, casting="unsafe")
+    return found.astype(np.int32)

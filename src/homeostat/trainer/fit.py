@@ -11,7 +11,7 @@ import pandas as pd
 from homeostat.api.wire import bundle
 from homeostat.api.wire.run import DataUsed, RunPlan, RunSummary
 from homeostat.errors import ArtifactError
-from homeostat.trainer import baseline, estimator, export, metrics
+from homeostat.trainer import baseline, cheaper, estimator, export, metrics
 from homeostat.trainer.table import Columns, as_numbers, as_strings, choose_columns, read_folder, require_finite
 from homeostat.trainer.target import Target, hold_out, label_values, require_rows, target_of, with_target
 from homeostat.trainer.workspace import Workspace
@@ -37,6 +37,8 @@ def run(plan: RunPlan, workspace: Workspace) -> None:
     signature = export.describe(running, task.columns, task.target)
     scores = export.score(running, signature, task.test)
     worst = export.require_same(_original(fitted, task), scores)
+    chosen = cheaper.choose(plan.optimization, content, scores, signature, task.test)
+    content, scores = chosen.content, chosen.scores
     truth = label_values(task.test, plan.sklearn.target, task.target.label_type)
     measured = metrics.evaluate(scores, truth, task.target)
     champion = _champion(task, workspace, truth)
@@ -52,23 +54,26 @@ def run(plan: RunPlan, workspace: Workspace) -> None:
             "gates": [gate.model_dump() for gate in gates],
             "rows": {"train": len(task.train), "test": len(task.test)},
             "onnx_difference": float(f"{worst:.3g}"),
+            **({"optimization": chosen.report} if chosen.report else {}),
         },
     )
     failed = [gate for gate in gates if not gate.passed]
     told = "; ".join(f"{g.metric} is {g.observed:g}, required: {g.required}" for g in failed)
+    fitted_on = f"fitted on {len(task.train)} rows, judged on {len(task.test)}"
     workspace.keep_summary(
         RunSummary(
             outcome="GateFailed" if failed else "Succeeded",
             reason="GateFailed" if failed else "Succeeded",
-            message=told or f"fitted on {len(task.train)} rows, judged on {len(task.test)}",
+            message=told or "; ".join(filter(None, (fitted_on, chosen.told))),
             permanent=bool(failed),
             data=used,
-            metrics=measured,
+            metrics=measured | chosen.metrics,
             champion_metrics=champion_metrics,
             gates=gates,
         )
     )
     sys.stdout.write(f"{plan.sklearn.estimator}: {measured}, ONNX differs by {worst:.2g}; {told or 'all gates hold'}\n")
+    sys.stdout.write(f"{chosen.told}\n" if chosen.told else "")
 
 
 def _prepare(plan: RunPlan, workspace: Workspace, *, classifier: bool) -> tuple[Task, tuple[DataUsed, ...]]:
@@ -143,7 +148,8 @@ def _profile(task: Task, workspace: Workspace, scores: export.Scores, measured: 
     if task.plan.champion is not None and path.exists():
         before = bundle.Baseline.model_validate_json(path.read_text())
     columns = task.columns
-    seen = baseline.features(columns, as_numbers(task.train, columns.numbers), as_strings(task.train, columns.strings))
+    numbers, strings = as_numbers(task.train, columns.numbers), as_strings(task.train, columns.strings)
+    seen = baseline.features(columns, numbers, strings)
     accuracy = measured.get("accuracy")
     return baseline.build(
         seen,
@@ -151,6 +157,7 @@ def _profile(task: Task, workspace: Workspace, scores: export.Scores, measured: 
         rows=len(task.train),
         test_rows=len(task.test),
         error_rate=None if accuracy is None else round(1 - accuracy, 6),
+        joint=baseline.together(seen, numbers, strings),
     )
 
 

@@ -46,6 +46,13 @@ def test_a_permanent_failure_ends_the_job_and_others_are_tried_again() -> None:
     }
 
 
+def test_an_optimisation_is_in_the_plan_only_where_it_is_asked_for() -> None:
+    assert "optimization" not in job()["metadata"]["annotations"]["homeostat.dev/plan"]
+    asked = run_plan(training(optimization={"type": "Float16", "required": True}), 3, None, POD).optimization
+    assert asked is not None
+    assert (asked.type, asked.tolerance, asked.required) == ("Float16", 0.01, True)
+
+
 def test_no_ttl_before_the_outcome_is_recorded() -> None:
     assert "ttlSecondsAfterFinished" not in job()["spec"]
     assert job_ttl(training(), "flights-3")["spec"] == {"ttlSecondsAfterFinished": 3600}

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from homeostat.api.wire.bundle import Signature
 from homeostat.errors import ArtifactError
 from homeostat.server.answers import Answers, Outcome, minter
 from homeostat.server.bundle import Bundle
+from homeostat.server.cli import chosen
 from homeostat.server.counters import Layout, map_slots, shared_memory
 from homeostat.server.graph import graph_of
 from homeostat.server.model import Model, TensorModel, load
@@ -169,7 +171,7 @@ class Ends:
 
 async def _until(holds: Any) -> Any:
     async with asyncio.timeout(10):
-        while not (found := holds()):
+        while not (found := holds()):  # noqa: ASYNC110  nobody sets an event for us
             await asyncio.sleep(0.005)
     return found
 
@@ -318,3 +320,20 @@ def test_rows_of_tables_without_numbers_are_framed(flights: tuple[Model, Answers
     one = frame(schema, Table(2, b"", [("x",), ("y",)]), outcome, [(0, 2)], tracks=[[0, 2]], time=1.0)
     (found,) = decoded(schema, one)
     assert found.inputs[0].tolist() == ["x", "y"]
+
+
+def test_files_without_pyarrow_are_refused_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for to in ("file:///folder", "oci://host/name"):
+        with pytest.raises(ArtifactError, match=r"install homeostat\[payloads\]"):
+            options(Settings("m", "n", "v", payload_to=to))
+    options(Settings("m", "n", "v", payload_to="https://host/events"))
+
+
+def test_flags_about_columns_need_an_address(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="need --payload-to"):
+        chosen(["--model-dir", str(tmp_path), "--payload-drop", "a"], {})
+    settings, _ = chosen(
+        ["--model-dir", "m", "--payload-to", "http://h/", "--payload-drop", "a", "--payload-drop=b"], {}
+    )
+    assert tuple(Settings.from_text(settings.to_text()).payload_drop) == ("a", "b")

@@ -84,8 +84,35 @@ class PredictionBaseline(_Wire):
     counts: tuple[int, ...]
 
 
+class GramBaseline(_Wire):
+    """Sums over the training rows of normal scores of cells and of their products (`homeostat.stats.gram`).
+
+    features: places in `Baseline.features`, g of them. scale: a score of 1 is written as this.
+    sums: of a_i, (g,), times scale; products: of a_i a_j for i <= j, row by row of the upper triangle, times scale².
+    """
+
+    features: tuple[int, ...]
+    scale: Literal[1024] = 1024
+    sums: tuple[int, ...]
+    products: tuple[int, ...]
+
+
+class ProjectionBaseline(_Wire):
+    """Random projections of the normal scores of all features: which they are, their cells, training rows by cell.
+
+    seed: decides the signs. edges, counts: by projection; cells are (-inf, edges[0]], (edges[0], edges[1]], …, in units of 1 / 1024.
+    """
+
+    seed: int
+    edges: tuple[tuple[float, ...], ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
 class Baseline(_Wire):
-    """What training saw: the reference of drift. `edges_id` hashes everything that decides a row's cell."""
+    """What training saw: the reference of drift. `edges_id` hashes everything that decides a row's cell.
+
+    gram, projections: null in a baseline of an older trainer; they are then not counted.
+    """
 
     v: Literal[1] = 1
     edges_id: str
@@ -94,3 +121,5 @@ class Baseline(_Wire):
     prediction: PredictionBaseline
     error_rate: float | None = None
     test_rows: int = 0
+    gram: GramBaseline | None = None
+    projections: ProjectionBaseline | None = None

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from homeostat.api.wire.optimization import Kind
+
 
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -25,6 +27,14 @@ class GatePlan(_Wire):
     min: float | None = None
     max: float | None = None
     max_regression: float | None = None
+
+
+class OptimizationPlan(_Wire):
+    """How the model is made cheaper before it is judged. required: what is above the tolerance fails the run."""
+
+    type: Kind
+    tolerance: float = 0.01
+    required: bool = False
 
 
 class ChampionPlan(_Wire):
@@ -53,6 +63,7 @@ class RunPlan(_Wire):
     seed: int = 0
     gates: tuple[GatePlan, ...] = ()
     champion: ChampionPlan | None = None
+    optimization: OptimizationPlan | None = None
     repository: str
     plain_http: tuple[str, ...] = ()
 
