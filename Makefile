@@ -46,7 +46,7 @@ lint: .venv/stamp
 
 bench: bench-serving bench-training ## every benchmark
 
-bench-serving: .venv/stamp ## requests per second of the server beside a bare echo
+bench-serving: .venv/stamp ## the server beside MLServer, KServe, PyTriton, FastAPI and bare echoes (15 minutes)
 	@$(PYTHON) bench/serving/run.py
 
 bench-training: .venv/stamp ## a training run beside the same fit in a bare script

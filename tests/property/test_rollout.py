@@ -60,6 +60,7 @@ seens = st.builds(
     epochs,
     st.booleans(),
     st.sampled_from(["", "", "", "Promote", "PromoteFull", "Abort", "Rollback"]),
+    st.sampled_from([None, None, None, ("NotOnnx", "bad file")]),
 )
 rollouts = st.builds(
     Rollout,
@@ -97,6 +98,17 @@ def test_a_failed_analysis_always_rolls_back(at: Rollout, seen: Seen, now: datet
     assert decision.quarantine
     after = traffic(decision.after, seen.plan, seen)
     assert (after.front, after.old_route.weight, after.new_open) == ("old", 0, False)
+
+
+@given(rollouts, seens, instants)
+def test_a_model_that_can_never_be_served_always_goes_back_before_the_flip(
+    at: Rollout, seen: Seen, now: datetime
+) -> None:
+    if at.first or at.flipped or at.phase in (Phase.RETURNING, Phase.DONE):
+        return
+    decision = next_step(at, replace(seen, doomed=("NotOnnx", "bad file"), candidate_ready=0), now)
+    assert isinstance(decision, RollBack)
+    assert decision.quarantine
 
 
 @given(rollouts, seens, instants)

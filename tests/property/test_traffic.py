@@ -131,6 +131,9 @@ class Pod(Inference):
         self.counters = Counters()
         super().__init__(world.loop, name, self, self.counters, self.traffic, deployment="uid")  # type: ignore[arg-type]
 
+    def check_room(self) -> None:
+        """There is always room."""
+
     def submit(self, work: Work) -> None:
         self.waiting.append(work)
 

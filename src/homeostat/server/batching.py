@@ -27,6 +27,7 @@ from homeostat.server.tracing import trace_id
 from homeostat.server.work import Work
 
 INLINE_SECONDS: Final = 0.002
+BATCH_SECONDS: Final = 0.05  # a longer batch gains nothing, and all its rows wait for the last one
 INLINE_MOST: Final = 0.1  # a call in the loop that takes longer is stopped and begun anew in the thread
 WATCH_SECONDS: Final = 0.05
 _RISE: Final = 0.05  # weight of the newest call in the estimate of a row's time, when it took longer:
@@ -89,24 +90,23 @@ class Batcher:
         self._watch = Watch()
         self._thread: ThreadPoolExecutor | None = None
         self._running: list[Work] = []  # in the thread now
+        self._running_rows, self._running_since = 0, 0.0
         self._row_seconds = model.row_seconds
         self.queued = 0
 
     def submit(self, work: Work) -> None:
         """Queue the rows. Raises Problem: 413 when they are more than the queue takes, 429 when they would wait too long."""
-        count, settings = work.rows.count, self._settings
-        queued = self.queued
-        if queued + count > settings.max_queue_rows or queued * self._row_seconds > settings.max_wait:
-            raise self._refused(count)
-        limit, asked = settings.deadline, work.asked
+        count, settings, asked = work.rows.count, self._settings, work.asked
+        limit = settings.deadline
         timeout = work.timeout if work.timeout is not None else asked.timeout
         if timeout is not None and timeout < limit:
             limit = timeout
-            if queued * self._row_seconds > limit:
-                self._recorder.refused_request("deadline")
-                raise Problem(504, f"it would wait longer than its deadline of {limit:g} s", retry_after=1)
+        if self._waiting or self._running:
+            self._admit(count, limit)
+        elif count > settings.max_queue_rows:
+            raise Problem(413, _too_many(count, settings.max_queue_rows))
         work.expires = asked.arrived + limit
-        self.queued = queued + count
+        self.queued += count
         self._waiting.append(work)
         if self._due:
             return
@@ -116,17 +116,34 @@ class Batcher:
         else:
             self._loop.call_soon(self._turn)
 
-    def _refused(self, count: int) -> Problem:
-        most, wait = self._settings.max_queue_rows, self.queued * self._row_seconds
+    def check_room(self) -> None:
+        """Raise Problem 429 when any row would be refused now: before a request is even read."""
+        if self._running:
+            self._admit(1, self._settings.deadline)
+
+    def _admit(self, count: int, limit: float) -> None:
+        """Raise Problem when the queue has no room for these rows, or they could not be answered within `limit` seconds."""
+        queued, most = self.queued, self._settings.max_queue_rows
         if count > most:
-            return Problem(413, f"{count} rows in one request; at most {most} are taken: send them in parts")
-        if self.queued + count > most:
-            self._recorder.refused_request("queue")
-            said = f"{self.queued} rows are waiting, at most {most} may"
+            raise Problem(413, _too_many(count, most))
+        wait = queued * self._row_seconds + self._left()
+        if queued + count > most:
+            why, said = "queue", f"{queued} rows are waiting, at most {most} may"
+        elif wait > self._settings.max_wait:
+            why, said = "wait", f"{queued} rows are waiting, which takes {wait:.1f} s"
+        elif wait + count * self._row_seconds > limit:
+            why, said = "deadline", f"it could not be answered within {limit:g} s"
         else:
-            self._recorder.refused_request("wait")
-            said = f"{self.queued} rows are waiting, which takes {wait:.1f} s"
-        return Problem(429, f"{said}: try again later", retry_after=max(1, ceil(wait)))
+            return
+        self._recorder.refused_request(why)
+        raise Problem(429, f"{said}: try again later", retry_after=max(1, ceil(wait)))
+
+    def _left(self) -> float:
+        """Seconds that the call in the thread still takes."""
+        if not self._running:
+            return 0.0
+        whole = self._running_rows * self._row_seconds
+        return max(0.0, whole - (time.monotonic() - self._running_since))
 
     def _turn(self) -> None:
         """Run what waits, batch by batch; the first long one goes to the thread, whose end is the next turn."""
@@ -139,6 +156,8 @@ class Batcher:
     def _next(self) -> list[Work]:
         """The oldest work, and what follows and fits into its batch."""
         waiting, limit = self._waiting, self._settings.max_batch_rows
+        if self._row_seconds * limit > BATCH_SECONDS:
+            limit = max(1, int(BATCH_SECONDS / self._row_seconds))
         rows, key = waiting[0].rows.count, waiting[0].rows.key
         end = 1
         if self._model.batched and not waiting[0].alone:
@@ -177,7 +196,7 @@ class Batcher:
                 return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "inference")
-        self._running = batch
+        self._running, self._running_rows, self._running_since = batch, joined.count, time.monotonic()
         future = self._loop.run_in_executor(self._thread, self._call, batch, joined, self._settings.run_seconds)
         future.add_done_callback(lambda done: self._came_back(batch, joined, done.result()))
         self._loop.call_later(WATCH_SECONDS, self._check_gone, batch)
@@ -208,7 +227,7 @@ class Batcher:
             found = error
         took = time.monotonic() - begun
         more = took / joined.count - self._row_seconds
-        self._row_seconds += (_RISE if more > 0 else _FALL) * more
+        self._row_seconds += (_RISE if more > 0 and most == INLINE_MOST else _FALL) * more
         if self._watch.end() and isinstance(found, Exception):
             if most < self._settings.run_seconds and begun + took < expires:
                 return _Longer(), took
@@ -279,6 +298,10 @@ class Batcher:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         sys.stderr.write(f"the model failed on a request: {first}\n")
         batch[0].done(Problem(500, f"the model failed on this request: {first}"))
+
+
+def _too_many(count: int, most: int) -> str:
+    return f"{count} rows in one request; at most {most} are taken: send them in parts"
 
 
 def _tracks(batch: list[Work]) -> Any:

@@ -120,6 +120,7 @@ class Inference:
     def _run(self, asked: Asked, door: Door, track: int, done: Done) -> None:
         """Parse and queue; `done` hears the answer or what was wrong."""
         try:
+            self._batcher.check_room()
             work = door.read(asked)
             work.asked, work.track, work.done = asked, track, done
             self._batcher.submit(work)

@@ -22,6 +22,7 @@ from homeostat.domain.desired.serving import (
     version_service,
     workload,
 )
+from homeostat.domain.desired.serving_options import TEMPLATE, not_carried
 from homeostat.domain.revision import digest
 from homeostat.server.cli import _parser
 from homeostat.server.settings import Settings
@@ -29,7 +30,9 @@ from homeostat.server.settings import Settings
 POD = ServerPod("IfNotPresent", ("registry:5000",))
 MODEL = "sha256:" + "a" * 64
 ON = Scale()
-TRACK = Track(child="v7", number=7, digest=MODEL, uri=f"oci://registry:5000/ml/flights@{MODEL}", image="server:1")
+TLS = {"tls": {"secretRef": {"name": "flights-tls"}}}
+OLD = Track(child="v7", number=7, digest=MODEL, uri=f"oci://registry:5000/ml/flights@{MODEL}", image="server:1")
+TRACK = OLD.model_copy(update={"template": TEMPLATE})
 
 
 def deployment(**more: Any) -> Deployment:
@@ -38,18 +41,41 @@ def deployment(**more: Any) -> Deployment:
     return Resource("ModelDeployment", meta, MODEL_DEPLOYMENT.spec.model_validate(spec), MODEL_DEPLOYMENT.status())
 
 
-def made(scale: Scale = ON, role: str = "stable", **more: Any) -> dict[str, Any]:
-    return workload(deployment(**more), TRACK, role, scale, POD)
+def made(scale: Scale = ON, role: str = "stable", track: Track = TRACK, **more: Any) -> dict[str, Any]:
+    return workload(deployment(**more), track, role, scale, POD)
 
 
-def template(**more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = made(**more)["spec"]["template"]
+def template(track: Track = TRACK, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = made(track=track, **more)["spec"]["template"]
     return found
 
 
-def test_the_template_of_a_version_is_pinned_so_an_upgraded_operator_restarts_no_pod() -> None:
-    # changed on purpose? keep the old template for tracks that were made with it, or every upgrade restarts all pods
-    assert digest(template()) == "sha256:605270bfbca5f3504ca943f930325673df0d7bc360768669f0d4c57017dd55f8"
+# changed on purpose? keep the old template for tracks that were made with it, or every upgrade restarts all pods
+PINNED = {
+    (None, None): "sha256:605270bfbca5f3504ca943f930325673df0d7bc360768669f0d4c57017dd55f8",
+    (None, 2): "sha256:3a6d94280a6ce93e7b7e90c5df8600b786917b9fb0895b6ef80d207dc679250e",
+    (2, None): "sha256:9d1c3ea23725c9696d0f7b94a658cca3375534c4543819d8b696ff7164f30634",
+    (2, 2): "sha256:9ef009875d202716fcc318f6f3543ecedbfb38e323435d64eff9c8dc9adddd3d",
+}
+
+
+@pytest.mark.parametrize(("revision", "workers"), PINNED)
+def test_the_template_of_a_version_is_pinned_so_an_upgraded_operator_restarts_no_pod(
+    revision: int | None, workers: int | None
+) -> None:
+    track = OLD.model_copy(update={"template": revision})
+    server = {} if workers is None else {"server": {"workers": workers}}
+    assert digest(template(track, **server)) == PINNED[revision, workers]
+
+
+def test_pods_of_before_keep_their_template_whatever_their_image_cannot_do() -> None:
+    wanted = {"server": {"threads": 2, "tls": {"secretRef": {"name": "t"}}}, "optimization": {"type": "Graph"}}
+    assert template(OLD, **wanted) == template(OLD)
+    assert not_carried(deployment(**wanted).spec, OLD) == (
+        *("spec.server.threads", "spec.server.tls", "spec.optimization"),
+    )
+    assert not_carried(deployment(**wanted).spec, TRACK) == ()
+    assert not_carried(deployment(server={"workers": 3}).spec, OLD) == ()
 
 
 def test_what_the_track_pins_wins_over_the_installation() -> None:
@@ -78,7 +104,17 @@ def test_a_closed_service_selects_a_version_that_no_pod_has() -> None:
     for manifest in (version_service(deployment(), "v7", is_open=False), front_service(deployment(), "")):
         assert manifest["spec"]["selector"]["homeostat.dev/version"] == CLOSED
     assert front_service(deployment(), "v7")["metadata"]["name"] == "flights"
-    assert service_url(deployment(), "v7") == "http://flights-v7.ml.svc:8080"
+    assert service_url(deployment(), TRACK) == "http://flights-v7.ml.svc:8080"
+    assert service_url(deployment()) == "http://flights.ml.svc:8080"
+
+
+def test_services_have_both_ports_and_say_what_is_spoken_there() -> None:
+    """Pods without the port are no endpoints of it: connections are refused, and REST goes on."""
+    for manifest in (version_service(deployment(), "v7", is_open=True), front_service(deployment(), "v7")):
+        ports = {p["name"]: (p["port"], p["targetPort"], p["appProtocol"]) for p in manifest["spec"]["ports"]}
+        assert ports == {"http": (8080, "http", "http"), "grpc": (8081, "grpc", "kubernetes.io/h2c")}
+    secure = front_service(deployment(server=TLS), "v7")["spec"]["ports"]
+    assert [p["appProtocol"] for p in secure] == ["https", "https"]
 
 
 def test_replicas_are_never_written_under_an_autoscaler() -> None:
@@ -136,7 +172,9 @@ def test_the_server_takes_the_arguments_that_it_gets() -> None:
     server = template(server={"workers": 2})["spec"]["containers"][0]
     options = _parser().parse_args(server["args"][1:])
     assert (options.name, options.version, options.deployment_uid) == ("flights", "v7", "u1")
-    assert (options.workers, options.port, options.admin_port) == (2, 8080, 8082)
+    assert (options.workers, options.digest) == (2, MODEL)
+    ports = {p["name"]: p["containerPort"] for p in server["ports"]}
+    assert ports == {"http": options.port, "grpc": options.grpc_port, "admin": options.admin_port}
     mounts = {m["name"]: m["mountPath"] for m in server["volumeMounts"]}
     assert options.route_file == f"{mounts['pod']}/route"
     assert options.model_dir == mounts["model"]
@@ -172,5 +210,6 @@ def test_every_child_belongs_to_the_deployment() -> None:
 
 def test_changed_settings_of_the_pod_change_the_template() -> None:
     changed = {"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}
-    assert template(server=changed) != template()
-    assert template(bake={"duration": "1m"}) == template()
+    for track in (TRACK, OLD):
+        assert template(track, server=changed) != template(track)
+        assert template(track, bake={"duration": "1m"}) == template(track)

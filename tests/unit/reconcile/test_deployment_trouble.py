@@ -10,6 +10,7 @@ import pytest
 from homeostat.api.names import LABEL_VERSION
 from homeostat.api.wire.stats import State
 from homeostat.domain.desired.serving import CLOSED
+from homeostat.domain.desired.serving_options import TEMPLATE
 from homeostat.runtime.outcome import Done
 from unit.reconcile.fleet import KEY, Fleet, sha, termination
 from unit.reconcile.memory import CrashError, container, meta_of
@@ -114,13 +115,78 @@ def test_a_model_that_is_not_onnx_says_so_and_a_newer_version_takes_its_place() 
     assert [w.meta.name for w in fleet.world.workloads.all()] == ["flights-v2"]
 
 
-def test_a_candidate_that_never_gets_ready_goes_back_at_the_deadline_and_users_notice_nothing() -> None:
+@pytest.mark.parametrize("reason", ["NotOnnx", "OperatorNotAllowed", "ModelTooLarge", "DigestMismatch", "LoadFailed"])
+def test_a_candidate_whose_model_can_never_be_served_goes_back_at_once_and_says_why(reason: str) -> None:
     fleet = serving()
-    fleet.broken["v2"] = {"state": State(reason="NotOnnx", message="bad file")}
+    fleet.broken["v2"] = {"state": State(reason=reason, message="bad file")}
+    fleet.version(2)
+    fleet.until("Returning", 5)
+    fleet.until("", 60)
+    assert (fleet.status.quarantined[0].reason, fleet.status.quarantined[0].digest) == (reason, sha(2))
+    assert (fleet.status.history[0].result, fleet.status.history[0].message) == ("RolledBack", "bad file")
+    assert fleet.condition("RolledBack")[:2] == ("True", "RolledBack")
+    assert fleet.condition("Ready")[:2] == ("True", "Serving")
+    assert fleet.lost_by == []
+
+
+def test_a_candidate_with_one_pod_that_serves_is_not_given_up_for_another_that_does_not() -> None:
+    fleet = serving(replicas=2)
+    fleet.version(2)
+    fleet.until("Holding")
+    pod = fleet.pods("v2")[0]
+    fleet.slow.add(pod.meta.name)
+    for _ in range(3):
+        fleet.world.clock.pass_(1)
+        fleet.live()
+        stats = fleet.world.signals.stats
+        bad = State(reason="DigestMismatch", message="a bad disk")
+        stats[pod.meta.uid] = stats[pod.meta.uid].model_copy(update={"state": bad})
+        fleet.step()
+    assert fleet.status.rollout is not None
+    assert fleet.status.quarantined == ()
+
+
+def test_what_pods_of_before_cannot_do_is_said_until_they_are_refreshed() -> None:
+    fleet = serving()
+    found = fleet.deployment
+    old = found.status.stable.model_copy(update={"template": None, "image": "server:0"})
+    fleet.world.deployments.put(replace(found, status=found.status.model_copy(update={"stable": old})))
+    fleet.tick()
+    assert fleet.condition("Ready")[:2] == ("True", "Serving")
+    fleet.change(server={"cache": {"rows": 100}, "workers": 2})
+    fleet.tick(2)
+    status, reason, message = fleet.condition("Stalled")
+    assert (status, reason) == ("True", "RefreshNeeded")
+    assert "spec.server.cache" in message
+    assert "refresh-requested" in message
+    fleet.ask("refresh")
+    fleet.tick(3)
+    assert (fleet.status.stable.template, fleet.status.stable.image) == (TEMPLATE, fleet.world.config.server_image)
+    assert fleet.condition("Stalled")[0] == "False"
+    assert fleet.condition("Ready")[:2] == ("True", "Serving")
+
+
+def test_pods_that_wait_for_a_secret_say_which_ones_they_need() -> None:
+    fleet = Fleet(server={"tls": {"secretRef": {"name": "flights-tls"}}})
+    fleet.broken["v1"] = {"state": State(reason="Loading"), "pod": {"node": "n1", "ip": ""}}
+    fleet.version(1)
+    fleet.step()
+    fleet.tick(20)
+    status, reason, message = fleet.condition("Ready")
+    assert (status, reason) == ("False", "VolumesMissing")
+    assert "Secret flights-tls" in message
+    fleet.tick(60)
+    assert fleet.condition("Stalled")[:2] == ("True", "ProgressDeadlineExceeded")
+
+
+@pytest.mark.parametrize("reason", ["LoadTimeout", "OutOfMemory", "PayloadSettings", "SomethingNew" + "x" * 500])
+def test_a_candidate_that_never_gets_ready_goes_back_at_the_deadline_and_users_notice_nothing(reason: str) -> None:
+    fleet = serving()
+    fleet.broken["v2"] = {"state": State(reason=reason, message="bad file")}
     fleet.version(2)
     fleet.tick(3)
     assert fleet.condition("Ready")[:2] == ("True", "RollingOut")
-    assert "NotOnnx: bad file" in fleet.condition("Ready")[2]
+    assert f"{reason[:128]}: bad file" in fleet.condition("Ready")[2]
     fleet.until("", 120)
     assert fleet.status.quarantined[0].reason == "ProgressDeadlineExceeded"
     assert fleet.lost_by == []
