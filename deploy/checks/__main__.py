@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "deploy")]
 
-import generated  # noqa: E402 the folder is put on the path above
+import generated  # noqa: E402 the folders are put on the path above
+import protos  # noqa: E402
 import sizes  # noqa: E402
 
 TOOLS = {
@@ -20,7 +21,11 @@ TOOLS = {
     "types": ["mypy"],
     "layers": ["lint-imports"],
 }
-OWN: dict[str, Callable[[Path], list[str]]] = {"sizes": sizes.problems, "crds": generated.problems}
+OWN: dict[str, Callable[[Path], list[str]]] = {
+    "sizes": sizes.problems,
+    "crds": generated.problems,
+    "protos": protos.problems,
+}
 
 
 def main() -> int:
