@@ -43,14 +43,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._limit = float("inf")
-        self._options = ort.RunOptions()
+        self._options = _options()
         thread = threading.Thread(target=self._look, name="watch", daemon=True)
         thread.start()
 
     def begin(self, limit: float) -> Any:
         """A call begins; `limit` in monotonic seconds. Returns its `RunOptions`."""
         if self._options.terminate:
-            self._options = ort.RunOptions()
+            self._options = _options()
         self._limit = limit
         return self._options
 
@@ -68,6 +68,12 @@ class Watch:
             time.sleep(WATCH_SECONDS)
             if time.monotonic() > self._limit:
                 self._options.terminate = True
+
+
+def _options() -> Any:
+    made = ort.RunOptions()
+    made.log_severity_level = 4  # what a request did wrong is in its answer
+    return made
 
 
 class Batcher:
@@ -226,9 +232,11 @@ class Batcher:
         except Exception as error:  # noqa: BLE001  the runtime raises many kinds; the process goes on
             found = error
         took = time.monotonic() - begun
-        more = took / joined.count - self._row_seconds
-        self._row_seconds += (_RISE if more > 0 and most == INLINE_MOST else _FALL) * more
-        if self._watch.end() and isinstance(found, Exception):
+        stopped = self._watch.end()
+        if not stopped:  # how long a stopped one would have taken nobody knows
+            more = took / joined.count - self._row_seconds
+            self._row_seconds += (_RISE if more > 0 and most == INLINE_MOST else _FALL) * more
+        if stopped and isinstance(found, Exception):
             if most < self._settings.run_seconds and begun + took < expires:
                 return _Longer(), took
             self._recorder.terminated(1)

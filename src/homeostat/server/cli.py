@@ -87,6 +87,7 @@ def chosen(argv: list[str], environment: Mapping[str, str]) -> tuple[Settings, t
     options = _parser(_number(environment, "SAGEMAKER_BIND_TO_PORT", PORT_REST)).parse_args(argv)
     found = {f.name: getattr(options, f.name) for f in fields(Settings) if getattr(options, f.name, None) is not None}
     found["announce"] = bool(options.model)
+    found.setdefault("page", bool(options.model))
     if options.model and options.model_dir:
         raise ValueError("give the model once: as an argument or as --model-dir")
     if options.model:
@@ -138,6 +139,11 @@ def _parser(port: int = PORT_REST) -> argparse.ArgumentParser:
         "--tls-client-ca", default="", help="clients must show a certificate of these authorities (PEM)"
     )
     parser.add_argument("--tls-admin", action="store_true", help="the admin port speaks TLS too, without client's")
+    parser.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        help="a page at / to try the model (default: for a MODEL yes, in a pod no)",
+    )
     parser.add_argument("--no-stats", dest="stats", action="store_false", help="count no features and scores")
     parser.add_argument("--feature-bins", action="store_true", help="/metrics carries the features' cells too")
     parser.add_argument("--feedback-key-file", default="", help="file with the key of prediction ids' MACs")

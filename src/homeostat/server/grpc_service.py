@@ -6,6 +6,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, Message
 
 from homeostat import __version__
+from homeostat.server import triton
 from homeostat.server.grpc import Call, Method
 from homeostat.server.grpc_reflection import reflection
 from homeostat.server.problem import Problem
@@ -33,19 +34,26 @@ class GrpcService:
     ) -> None:
         self._settings, self._ready = settings, ready
         self._model = _model(metadata)
-        self._server = inference_pb2.ServerMetadataResponse(name="homeostat", version=__version__)
+        self._server = inference_pb2.ServerMetadataResponse(
+            name="homeostat", version=__version__, extensions=[triton.EXTENSION]
+        )
+        self._config = _config(triton.config(metadata, settings.max_batch_rows))
         calls: dict[str, Callable[[bytes], Message]] = {
             f"/{INFERENCE}/ServerLive": self._live,
             f"/{INFERENCE}/ServerReady": self._server_ready,
             f"/{INFERENCE}/ModelReady": self._model_ready,
             f"/{INFERENCE}/ServerMetadata": self._server_metadata,
             f"/{INFERENCE}/ModelMetadata": self._model_metadata,
+            f"/{INFERENCE}/ModelConfig": self._model_config,
+            f"/{INFERENCE}/RepositoryIndex": self._index,
             f"/{_HEALTH}/Check": self._check,
         }
         self.methods = {path.encode(): Method(_answering(answer)) for path, answer in calls.items()}
         self.methods[INFER] = Method(infer)
         self.methods[STREAM_INFER] = Method(infer, streams=True, url=INFER, wrap=_in_stream)
         self.methods[f"/{_HEALTH}/Watch".encode()] = Method(_answering(self._watch), endless=True)
+        for name, why in triton.absent_methods(settings).items():
+            self.methods[f"/{INFERENCE}/{name}".encode()] = Method(_refusing(why))
         self.methods |= reflection((INFERENCE, _HEALTH))
 
     def _live(self, body: bytes) -> Message:
@@ -67,6 +75,18 @@ class GrpcService:
     def _model_metadata(self, body: bytes) -> Message:
         self._must_be_ours(_parsed(inference_pb2.ModelMetadataRequest, body))
         return self._model
+
+    def _model_config(self, body: bytes) -> Message:
+        self._must_be_ours(_parsed(inference_pb2.ModelConfigRequest, body))
+        return self._config
+
+    def _index(self, body: bytes) -> Message:
+        asked, ready = _parsed(inference_pb2.RepositoryIndexRequest, body), self._ready()
+        made = inference_pb2.RepositoryIndexResponse()
+        if ready or not asked.ready:
+            made.models.add(**triton.index(self._settings, ready=ready))
+        message: Message = made
+        return message
 
     def _must_be_ours(self, asked: Any) -> None:
         name, version = self._settings.name, self._settings.version
@@ -90,6 +110,13 @@ class GrpcService:
 
 def _answering(answer: Callable[[bytes], Message]) -> Infer:
     return lambda call: call.respond(200, answer(call.body).SerializeToString())
+
+
+def _refusing(why: str) -> Infer:
+    def refuse(call: Call) -> None:
+        call.fail(Problem(501, why))
+
+    return refuse
 
 
 def _parsed(kind: type[Any], body: bytes) -> Any:
@@ -119,5 +146,15 @@ def _model(metadata: Mapping[str, Any]) -> Message:
     for side, tensors in (("inputs", made.inputs), ("outputs", made.outputs)):
         for one in metadata[side]:
             tensors.add(name=one["name"], datatype=one["datatype"], shape=one["shape"])
+    message: Message = made
+    return message
+
+
+def _config(found: Mapping[str, Any]) -> Message:
+    own = {name: value for name, value in found.items() if name not in {"input", "output"}}
+    made = inference_pb2.ModelConfigResponse(config=inference_pb2.ModelConfig(**own))
+    for side, tensors in (("input", made.config.input), ("output", made.config.output)):
+        for one in found[side]:
+            tensors.add(name=one["name"], data_type=one["data_type"], dims=one["dims"])
     message: Message = made
     return message

@@ -38,7 +38,8 @@ _KNOWN: Final = frozenset(
         b"upgrade",
     }
 )
-_SLICE: Final = 64 << 10  # bytes that are parsed between two looks at the bounds
+_SLICE: Final = 4 << 10  # bytes that are parsed between two looks at the bounds; of a body:
+_BODY_SLICE: Final = 64 << 10
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADS: Final[dict[tuple[int, bytes], bytes]] = {}
 _REMEMBERED: Final = 512  # heads of requests that are recognised when they come again
@@ -199,6 +200,7 @@ class Connection(asyncio.Protocol):
         self._choked = 0.0  # since when the client does not take what is sent; 0 when it does
         self._begun = 0.0  # when the request that is arriving began; 0 between requests
         self._in_body = self._in_message = self._ended = self._paused = False
+        self._unread: bytes | memoryview = b""  # what is parsed when the client has taken its answers
         self._whole = b""  # what arrived at once, when a request began with it
         self._last = time.monotonic()
 
@@ -215,13 +217,16 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.server.connections.discard(self)
-        self._ended = True
+        self._ended, self._unread = True, b""
         self._transport = None
         self._queue.clear()
         self._release(self._held)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:
+            return
+        if self._unread:
+            self._unread = memoryview(bytes(self._unread) + data)
             return
         self._last = now = time.monotonic()
         if not self._in_message:
@@ -233,9 +238,18 @@ class Connection(asyncio.Protocol):
         if len(data) <= _SLICE:
             self._take(data, now)
             return
-        view = memoryview(data)
-        for at in range(0, len(data), _SLICE):
-            self._take(view[at : at + _SLICE], now)
+        self._take_slices(memoryview(data), now)
+
+    def _take_slices(self, data: memoryview, now: float) -> None:
+        """Parse much at once, but no more than the client takes answers: what is left waits for `resume_writing`."""
+        at = 0
+        while at < len(data) and not self._ended:
+            if self._choked:
+                self._unread = data[at:]
+                return
+            size = _BODY_SLICE if self._in_body else _SLICE
+            self._take(data[at : at + size], now)
+            at += size
 
     def _take(self, data: bytes | memoryview, now: float) -> None:
         """Parse what arrived, within the bounds."""
@@ -429,7 +443,10 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._choked = 0.0
-        if not self._paused:
+        if self._unread:
+            unread, self._unread = memoryview(self._unread), b""
+            self._take_slices(unread, time.monotonic())
+        if not self._paused and not self._choked and self._transport is not None:
             self._transport.resume_reading()
 
     def check_time(self, now: float) -> None:

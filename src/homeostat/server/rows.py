@@ -215,12 +215,14 @@ class TableReader:
         )
 
     def _matrix(self, column: dict[str, Any]) -> Table:
-        shape, values, name = column["shape"], column.get("data"), str(column.get("name"))
+        shape, values, name = column["shape"], column.get("data"), column.get("name")
+        if type(name) is not str:
+            raise self._unknown(column)
         rows, width = shape
-        if width != len(self._numbers):
+        if type(width) is not int or width != len(self._numbers):
             raise self._wrong_width(name, width)
         if type(rows) is not int or rows < 1:
-            raise Problem(400, f"tensor {name!r} has shape {shape}: the first number must be its rows, at least 1")
+            raise Problem(400, f"tensor {name!r} has shape {show(shape)}: the first number must be its rows, at least 1")
         _check_datatype(column, name, number=True)
         if type(values) is list and values and type(values[0]) is list:
             ragged = next((i for i, v in enumerate(values) if type(v) is not list or len(v) != width), None)
@@ -238,7 +240,7 @@ class TableReader:
         return Table(rows, packed, [_NO_STRINGS] * rows)
 
     def _wrong_width(self, name: str, width: Any) -> Problem:
-        return Problem(400, f"tensor {name!r} has {width!r} columns, expected {len(self._numbers)}: {self._names()}")
+        return Problem(400, f"tensor {name!r} has {width if type(width) is int else show(width)} columns, expected {len(self._numbers)}: {self._names()}")
 
     def _unknown(self, column: Any) -> Problem:
         if type(column) is not dict or type(column.get("name")) is not str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from homeostat import __version__
+from homeostat.server import triton
 from homeostat.server.answers import Answers
 from homeostat.server.asked import Asked
 from homeostat.server.feedback import Feedback, read_key
@@ -14,6 +15,7 @@ from homeostat.server.grpc_service import INFER
 from homeostat.server.http import TEXT
 from homeostat.server.inference import Door, Inference
 from homeostat.server.model import Model
+from homeostat.server.page import OFF, PATHS, Page
 from homeostat.server.problem import Problem
 from homeostat.server.protocols.content import content
 from homeostat.server.protocols.invocations import Invocations
@@ -24,7 +26,7 @@ from homeostat.server.recorder import Recorder
 from homeostat.server.settings import Settings
 
 REST, GRPC, V1, INVOCATIONS = range(4)  # places in the counters' PROTOCOLS
-EXTENSIONS: Final = ("binary_tensor_data", "model_versions")
+EXTENSIONS: Final = ("binary_tensor_data", "model_versions", triton.EXTENSION)
 _INPUT_TYPES: Final = {"number": "FP32", "string": "BYTES"}
 Handler = Callable[[Asked], None]
 
@@ -54,7 +56,14 @@ class Service:
     """Paths of the serving ports."""
 
     def __init__(
-        self, settings: Settings, model: Model, answers: Answers, recorder: Recorder, inference: Inference
+        self,
+        settings: Settings,
+        model: Model,
+        answers: Answers,
+        recorder: Recorder,
+        inference: Inference,
+        *,
+        page: Page | None = None,
     ) -> None:
         self._settings = settings
         key = read_key(settings.feedback_key_file)
@@ -74,12 +83,15 @@ class Service:
             b"/invocations": lambda a: inference.begin(a, ways.invocations),
             INFER: self.infer_grpc,  # of gRPC, forwarded by another version
             b"/feedback": self._feedback,
+            b"/v2/repository/index": self._index,
         }
         self._document = b""
+        self._page = page.paths(self.metadata) if page else {}
 
     def _reads(self, named: str, pinned: str, old: str) -> dict[bytes, Handler]:
         name = self._settings.name
         says = orjson.dumps(self.metadata)
+        config = orjson.dumps(triton.config(self.metadata, self._settings.max_batch_rows))
         server = orjson.dumps({"name": "homeostat", "version": __version__, "extensions": EXTENSIONS, "openapi": "/openapi.json"})
         found: dict[bytes, Handler] = {
             b"/openapi.json": self._openapi,
@@ -89,12 +101,14 @@ class Service:
             b"/v1/models": lambda a: a.respond(200, orjson.dumps({"models": [name]})),
             old.encode(): self._ready,
             b"/ping": self._ready,
+            b"/": lambda a: a.respond(200, b'{"status":"alive"}'),  # KServe's clients ask for it
             b"/health": self._ready,
             b"/version": lambda a: a.respond(200, f"homeostat {__version__}".encode(), TEXT),
         }
         for path in (named, pinned):
             found[path.encode()] = lambda a: a.respond(200, says)
             found[f"{path}/ready".encode()] = self._ready
+            found[f"{path}/config".encode()] = lambda a: a.respond(200, config)
         return found
 
     def handle(self, asked: Asked) -> None:
@@ -104,7 +118,9 @@ class Service:
             return
         path = asked.url.partition(b"?")[0].rstrip(b"/") or b"/"
         reading = asked.method in {b"GET", b"HEAD"}
-        if reading and path in self._get:
+        if reading and path in self._page and not (path in self._get and asked.known.get(b"accept") == b"*/*"):
+            self._page[path](asked)
+        elif reading and path in self._get:
             self._get[path](asked)
         elif asked.method == b"POST" and path in self._post:
             self._post[path](asked)
@@ -122,13 +138,16 @@ class Service:
 
     def _lost(self, method: bytes, path: bytes) -> Problem:
         shown = path[:200].decode("utf-8", "replace")
-        if path in self._get or path in self._post:
-            wanted = "GET" if path in self._get else "POST"
+        if path in self._get or path in self._page or path in self._post:
+            wanted = "POST" if path in self._post else "GET"
             return Problem(405, f"{method.decode('ascii', 'replace')} is not allowed on {shown}: use {wanted}")
+        if path.startswith(b"/v2") and (why := triton.absent_path(shown, self._settings)):
+            return Problem(404, why)
         if path.startswith((b"/v2/models/", b"/v1/models/")):
             mine = f"{self._settings.name!r} in version {self._settings.version!r}"
             return Problem(404, f"{shown} does not exist: this server has the model {mine}")
-        return Problem(404, f"{shown} does not exist: infer at POST {self._infer.decode()}")
+        why = f" ({OFF})" if path in PATHS and not self._page else ""
+        return Problem(404, f"{shown} does not exist{why}: infer at POST {self._infer.decode()}")
 
     @property
     def ready(self) -> bool:
@@ -149,6 +168,9 @@ class Service:
             name, version = self._settings.name, self._settings.version
             self._document = document(name, version, self.metadata, self._signature.columns, paths)
         asked.respond(200, self._document)
+
+    def _index(self, asked: Asked) -> None:
+        asked.respond(200, orjson.dumps([triton.index(self._settings, ready=self.ready)]))
 
     def _feedback(self, asked: Asked) -> None:
         body = content(asked, self._settings.max_body)

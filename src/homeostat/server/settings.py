@@ -20,6 +20,7 @@ class Settings:
     payload_to: where payloads go, empty: nowhere; `payload_rows` and `payload_seconds` 0: what suits the sink
     (`server.payloads.options`).
     announce: say what happens on standard error and, when ready, the addresses on standard output.
+    page: `/` of the serving port is a page to try the model (`server.page`).
     """
 
     model_dir: str
@@ -37,6 +38,7 @@ class Settings:
     tls_client_ca: str = ""
     tls_admin: bool = False
     announce: bool = False
+    page: bool = False
     workers: int = 0
     threads: int = 0
     max_latency: float = 0.0

@@ -71,6 +71,8 @@ class TensorReader:
             values = np.asarray(one.values, dtype=object) if port.datatype == "BYTES" else np.asarray(one.values)
             if port.datatype in _LIMITS:
                 _check_whole(port, values)
+            elif port.datatype == "BOOL":
+                _check_truth(port, values)
             found[port.name] = _fitted(port, one.shape, values.astype(kind, copy=False))
         return self._tensors(found)
 
@@ -219,8 +221,14 @@ def _kind(port: Port) -> str:
 def _check_whole(port: Port, values: NDArray[Any]) -> None:
     """Raise Problem unless all values are whole numbers that the input's type holds."""
     limits = _LIMITS[port.datatype]
-    if values.dtype.kind == "f" and not np.array_equal(values, np.floor(values)):
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and np.array_equal(values, np.floor(values))):
         raise Problem(400, f"input {port.name!r}: expected whole numbers for {port.datatype}")
     if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):
         raise Problem(400, f"input {port.name!r}: a value does not fit {port.datatype}")
 
+
+def _check_truth(port: Port, values: NDArray[Any]) -> None:
+    """Raise Problem unless all values are 0 or 1. Bytes of a BOOL tensor may be anything."""
+    seen = values.view(np.uint8) if values.dtype == np.bool_ else values
+    if np.any((seen != 0) & (seen != 1)):
+        raise Problem(400, f"input {port.name!r}: expected true or false, as 1 or 0")

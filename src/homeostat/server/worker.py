@@ -29,6 +29,7 @@ from homeostat.server.counters import FAILED, LOADING, READY, Layout, Slot, map_
 from homeostat.server.feedback import read_key
 from homeostat.server.inference import Inference
 from homeostat.server.model import load
+from homeostat.server.page import Page
 from homeostat.server.payloads.sampling import Way
 from homeostat.server.ports import Ports
 from homeostat.server.process import CHECK, CHECKED, DRAIN, GO, LISTEN, LOADED, NOT_READY
@@ -79,7 +80,8 @@ class Worker:
         self._inference = Inference(
             loop, settings.version, self._batcher, self._recorder, self._traffic, deployment=uid, trust=trust
         )
-        self._service = Service(settings, model, answers, self._recorder, self._inference)
+        self._page = Page(settings, model, answers, bundle.baseline) if settings.page else None
+        self._service = Service(settings, model, answers, self._recorder, self._inference, page=self._page)
         self._ports = Ports(settings, self._service)
         self._ended, self._may_listen = loop.create_future(), loop.create_future()
         self._draining_since = 0.0
@@ -90,6 +92,8 @@ class Worker:
         """Accept from these sockets, once we are told to, until told to end and all is answered."""
         self._traffic.reload()
         self._spread = Spread(slots, number)
+        if self._page:
+            self._page.watch(slots)
         self._loop.add_reader(self._control, self._told)
         self._slot.put("heartbeat", time.monotonic_ns())
         self._slot.put("state", LOADED)
@@ -146,6 +150,8 @@ class Worker:
         if self._ticks % round(1 / TICK_SECONDS) == 0:
             self._ports.sweep()
             self._tls.poll()
+            if self._page:
+                self._page.look()
             self._ports.shed(self._spread.look(time.monotonic()))
         if self._ports.draining and self._drained():
             self._ended.set_result(None)

@@ -34,3 +34,13 @@ def test_reading_goes_on_only_when_the_client_takes_its_answers() -> None:
     connection.pause_writing()
     connection.check_time(1e12)
     transport.abort.assert_called_once()
+
+
+def test_a_client_that_asks_much_at_once_and_takes_nothing_is_not_answered_ahead() -> None:
+    connection, transport = _connected()
+    transport.write.side_effect = lambda _: transport.write.call_count == 10 and connection.pause_writing()
+    connection.data_received(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 5000)
+    assert 10 <= transport.write.call_count < 500
+    connection.resume_writing()
+    assert transport.write.call_count == 5000
+    transport.resume_reading.assert_called_once()

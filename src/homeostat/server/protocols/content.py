@@ -1,5 +1,6 @@
 """Bodies: compressed ones opened within bounds, JSON read without letting small texts become large trees."""
 
+import json
 import re
 import zlib
 from itertools import islice
@@ -47,12 +48,16 @@ def opened(body: bytes, window: int, most: int) -> bytes:
 
 
 def shrunk(asked: Asked, answer: Answer) -> Answer:
-    """The answer, compressed when it is long and the client reads gzip."""
+    """The answer, compressed when it is long and the client reads gzip, or deflate alone."""
     body, kind, extra = answer
-    if len(body) < COMPRESS_FROM or b"gzip" not in asked.known.get(b"accept-encoding", b"").lower():
+    if len(body) < COMPRESS_FROM:
         return answer
-    machine = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
-    return machine.compress(body) + machine.flush(), kind, extra + b"content-encoding: gzip\r\n"
+    read = asked.known.get(b"accept-encoding", b"").lower()
+    encoding = next((one for one in (b"gzip", b"deflate") if one in read), None)
+    if encoding is None:
+        return answer
+    machine = zlib.compressobj(1, zlib.DEFLATED, _GZIP if encoding == b"gzip" else _ZLIB)
+    return machine.compress(body) + machine.flush(), kind, extra + b"content-encoding: %b\r\n" % encoding
 
 
 def parsed(body: bytes, most_objects: int) -> dict[str, Any]:
@@ -64,10 +69,25 @@ def parsed(body: bytes, most_objects: int) -> dict[str, Any]:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+        found = _with_missing_numbers(body)
+        if found is None:
+            raise Problem(400, f"the body is not JSON: {error}") from None
     if type(found) is not dict:
         raise Problem(400, "the body must be a JSON object")
     return found
+
+
+def _with_missing_numbers(body: bytes) -> Any:
+    """What a body says in which NaN or Infinity stand as numbers, as Python's own `json` writes them; None for any other.
+
+    They are no JSON, but how clients on pandas and numpy send missing values.
+    """
+    if b"NaN" not in body and b"Infinity" not in body:
+        return None
+    try:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _too_deep(body: bytes) -> bool:

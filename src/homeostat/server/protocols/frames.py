@@ -117,7 +117,7 @@ def _number(row: int, name: str, text: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        return float(text.replace("_", "x"))  # which only Python's own numbers may have
     except ValueError:
         raise Problem(400, f"row {row}, column {name!r}: expected a number, got {show(text)}") from None
 

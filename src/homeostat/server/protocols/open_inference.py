@@ -116,7 +116,7 @@ class OpenInference:
 
     def _learn(self, outcome: Outcome) -> bytes:
         """The answer for one row with places for id and values. A shape of outputs that varies by row has no such form."""
-        head = self._head.replace(b"%", b"%%") + b',"parameters":{"prediction_ids":["%b"]},"outputs":['
+        head = self._head.replace(b"%", b"%%") + b',"parameters":{"prediction_ids":"%b"},"outputs":['
         parts = [self._described(place, outcome, 1).replace(b"%", b"%%") for place in self._answers.all]
         lone = head + b",".join(part + b',"data":[%b]}' for part in parts) + b"]}"
         if all(-1 not in output.shape[1:] for output in self._answers.outputs) or self._answers.signature.columns:
@@ -130,12 +130,12 @@ class OpenInference:
 
     def _json(self, id_: bytes, wanted: Wanted, outcome: Outcome, start: int, count: int) -> bytes:
         end = start + count
-        ids = b'","'.join(outcome.ids[start:end])
+        ids = b",".join(outcome.ids[start:end])
         outputs = []
         for place, _ in wanted:
             data = b",".join(outcome.texts(place)[start:end])
             outputs.append(b'%b,"data":[%b]}' % (self._described(place, outcome, count), data))
-        parameters = b'"prediction_ids":["%b"]' % ids
+        parameters = b'"prediction_ids":"%b"' % ids
         return b'%b%b,"parameters":{%b},"outputs":[%b]}' % (self._head, id_, parameters, b",".join(outputs))
 
     def _write(self, id_: bytes, wanted: Wanted, outcome: Outcome, start: int, count: int) -> Answer:
@@ -151,8 +151,8 @@ class OpenInference:
             else:
                 data = b",".join(outcome.texts(place)[start : start + count])
                 outputs.append(b'%b,"data":[%b]}' % (described, data))
-        ids = b'","'.join(outcome.ids[start : start + count])
-        head = b'%b%b,"parameters":{"prediction_ids":["%b"]},"outputs":[%b]}' % (
+        ids = b",".join(outcome.ids[start : start + count])
+        head = b'%b%b,"parameters":{"prediction_ids":"%b"},"outputs":[%b]}' % (
             self._head,
             id_,
             ids,

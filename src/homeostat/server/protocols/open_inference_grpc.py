@@ -73,9 +73,15 @@ class OpenInferenceGrpc:
             else:
                 tensors.append(given(one.name, one.datatype, list(one.shape), contents[place]))
         rows = self._reader.arrays(tensors)
-        wanted = tuple(self._answers.place(one.name) for one in message.outputs) or self._answers.all
+        wanted = tuple(self._place(one) for one in message.outputs) or self._answers.all
         form = _Form(message.id, bool(contents), wanted)
         return Work(rows, partial(self._write, form), _timeout(message))
+
+    def _place(self, one: Any) -> int:
+        """The place of a requested output. Raises Problem."""
+        if "classification" in one.parameters:
+            raise Problem(400, f"output {one.name[:100]!r}: `classification` is not supported; ask for the scores")
+        return self._answers.place(one.name)
 
     def _write(self, form: "_Form", outcome: Outcome, start: int, count: int) -> Answer:
         """The parts of the message one after the other, which is the same as encoding them together."""

@@ -1,0 +1,103 @@
+"""The form of one model: what a person fills in, with values that make sense, and how the answer is to be read. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+import numpy as np
+
+from homeostat.api.wire.bundle import Baseline, Column, FeatureBaseline
+from homeostat.server.answers import Answers
+from homeostat.server.model import Model, TableModel
+from homeostat.server.tensors import Tensors
+
+MOST_FIELDS: Final = 300  # columns; a wider row is written as JSON
+MOST_VALUES: Final = 2000  # of an example tensor; a larger one is made in the browser
+MOST_LEVELS: Final = 50
+_SHARES: Final = (0.5, 0.05, 0.15, 0.25, 0.35, 0.65, 0.75, 0.85, 0.95)  # the middle first: it is what the form shows
+Json = dict[str, Any]
+
+
+def form_of(model: Model, answers: Answers, baseline: Baseline | None) -> Json:
+    """`way`: how inputs are made: `columns` (one input each), `matrix` (one row of one input), `tensors` (as they are).
+
+    fields: name, kind and example values of each column; tensors: name, datatype, shape and example of each input.
+    """
+    signature = model.signature
+    form: Json = {"task": signature.task, "result": _result(answers), "fields": [], "tensors": []}
+    if not signature.columns:
+        form["way"] = "tensors"
+        form["tensors"] = _tensors(model)
+        return form
+    seen = {feature.name: feature for feature in baseline.features} if baseline else {}
+    form["way"] = "columns" if answers.named else "matrix"
+    form["input"] = "" if answers.named else model.graph.inputs[0].name
+    form["as_text"] = len(signature.columns) > MOST_FIELDS
+    form["fields"] = [_field(column, seen.get(column.name)) for column in signature.columns]
+    return form
+
+
+def _result(answers: Answers) -> Json:
+    """Names of the outputs with label and scores, empty without; and what a label may be."""
+    signature = answers.signature
+    label, scores = signature.label_output, signature.score_output
+    if answers.named:
+        label = "label" if label else ""
+        scores = "score" if signature.task == "regression" else "probabilities"
+    return {
+        "label": label,
+        "scores": scores,
+        "labels": signature.labels,
+        "label_type": signature.label_type,
+        "feedback": bool(scores),
+    }
+
+
+def _field(column: Column, seen: FeatureBaseline | None) -> Json:
+    """values: the first is shown, the others are for another row. Without a baseline there is little to go by."""
+    if seen is None:
+        values: list[Any] = [0.0, 1.0, -1.0, 0.5] if column.type == "number" else ["a", "b"]
+        return {"name": column.name, "kind": column.type, "values": values, "seen": False}
+    if seen.kind == "number":
+        return {"name": column.name, "kind": column.type, "values": _middles(seen.edges, seen.counts), "seen": True}
+    order = sorted(range(len(seen.levels)), key=lambda i: -seen.counts[i])
+    levels = [seen.levels[i] for i in order[:MOST_LEVELS]]
+    return {"name": column.name, "kind": column.type, "values": levels or [""], "seen": True}
+
+
+def _middles(edges: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """Middles of the cells in which these shares of the training rows lie; at both ends the edge itself."""
+    sums = list(accumulate(counts[: len(edges) + 1]))
+    if not edges or not sums[-1]:
+        return [0.0]
+    found = []
+    for share in _SHARES:
+        cell = bisect_left(sums, share * sums[-1])
+        low, high = edges[max(cell - 1, 0)], edges[min(cell, len(edges) - 1)]
+        found.append(_short((low + high) / 2, low, high))
+    return found
+
+
+def _short(value: float, low: float, high: float) -> float:
+    """With as few digits as keep it within the cell."""
+    for digits in range(1, 7):
+        short = float(f"{value:.{digits}g}")
+        if low <= short <= high:
+            return short
+    return value
+
+
+def _tensors(model: Model) -> list[Json]:
+    """Each input with an example: rows that the model was tried on. Large ones have none: `data` is then null."""
+    example = model.example(1)
+    assert isinstance(example, Tensors) or isinstance(model, TableModel)
+    arrays = example.arrays if isinstance(example, Tensors) else ()
+    found = []
+    for port, array in zip(model.graph.inputs, arrays, strict=True):
+        whole = array.astype(np.float64).round(3) if np.issubdtype(array.dtype, np.floating) else array
+        data = whole.ravel().tolist() if array.size <= MOST_VALUES else None
+        found.append(
+            {"name": port.name, "datatype": port.datatype, "shape": list(array.shape), "takes": port.shown, "data": data}
+        )
+    return found
