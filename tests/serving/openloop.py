@@ -22,15 +22,15 @@ class Connection:
         self.leaves = False
 
     @classmethod
-    async def open(cls, port: int) -> Self:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(cls, host: str, port: int) -> Self:
+        return cls(*await asyncio.open_connection(host, port))
 
     @property
     def usable(self) -> bool:
         return not self.leaves and not self._reader.at_eof() and not self._writer.is_closing()
 
-    async def ask(self) -> int:
-        self._writer.write(HEAD + BODY)
+    async def ask(self, request: bytes) -> int:
+        self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         size = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
         await self._reader.readexactly(size)
@@ -44,14 +44,17 @@ class Connection:
 
 
 class Users(threading.Thread):
-    """Load in a thread. endpoints: ports that are known as ready, changed from outside; keep: idle connections per port."""
+    """Load in a thread. endpoints: ports that are known as ready, changed from outside."""
 
-    def __init__(self, endpoints: list[int], rate: float = 300.0) -> None:
+    def __init__(
+        self, endpoints: list[int], rate: float = 300.0, host: str = "127.0.0.1", request: bytes = HEAD + BODY
+    ) -> None:
         super().__init__(daemon=True)
         self.endpoints = endpoints
         self.answers: Counter[str] = Counter()
         self.by_port: Counter[int] = Counter()
         self._rate, self._ending = rate, threading.Event()
+        self._host, self._request = host, request
         self._idle: dict[int, list[Connection]] = {}
         self._draw = random.Random(3)
 
@@ -86,8 +89,8 @@ class Users(threading.Thread):
         try:
             while idle and not idle[-1].usable:
                 idle.pop()
-            connection = idle.pop() if idle else await Connection.open(port)
-            status = await connection.ask()
+            connection = idle.pop() if idle else await Connection.open(self._host, port)
+            status = await connection.ask(self._request)
         except (OSError, EOFError) as error:
             self.answers[type(error).__name__] += 1
             return
