@@ -55,7 +55,10 @@ REQUESTS = (
     b"POST /a HTTP/1.1\r\n" + HOST + b"content-length: 3\r\n\r\nabc",
     b"POST /a HTTP/1.1\r\n" + HOST + b"content-length: 3\r\n\r\n\r\n\r",
     b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n",
-    b"POST /a HTTP/1.1\r\n" + HOST + b"content-length: 37\r\n\r\n" + b"GET /z HTTP/1.1\r\nhost: x\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r",
+    b"POST /a HTTP/1.1\r\n"
+    + HOST
+    + b"content-length: 37\r\n\r\n"
+    + b"GET /z HTTP/1.1\r\nhost: x\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r",
     b"POST /a HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     b"POST /a HTTP/1.1\r\n" + HOST + b"content-length: 3\r\nexpect: 100-continue\r\n\r\nabc",
     b"POST /a HTTP/1.1\r\n" + HOST + b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 3\r\n\r\nabc",
@@ -96,7 +99,9 @@ def _exchanges(parts: list[bytes], later: set[int], heads: dict[bytes, Head]) ->
     waiting: list[Exchange] = []
 
     def handle(exchange: Exchange) -> None:
-        seen.append((exchange.method, exchange.url, exchange.headers, exchange.known, exchange.body, exchange.keep_alive))
+        seen.append(
+            (exchange.method, exchange.url, exchange.headers, exchange.known, exchange.body, exchange.keep_alive)
+        )
         if exchange.url == b"/b?c=d":
             raise Problem(404, "no")
         if len(seen) in later:
@@ -104,7 +109,7 @@ def _exchanges(parts: list[bytes], later: set[int], heads: dict[bytes, Head]) ->
         else:
             exchange.respond(200, b"%d" % len(seen))
 
-    server, wire = Server(handle, Limits(body=50), heads=heads), Wire()
+    server, wire = Server(handle, Limits(body=50), heads=heads, later=lambda go_on: go_on()), Wire()
     connection = server.connection()
     connection.connection_made(wire)
     for part in parts:
@@ -134,15 +139,39 @@ SIGNATURES = (
     (("a", "number"), ("b", "string")),
 )
 TEXTS = st.one_of(
-    st.sampled_from(["", ",", "]", "[", '"', "\\", '"data":[1]', '"],"data": [', "}", "{", "a,b", "1", "null", "\\u005d"]),
+    st.sampled_from(
+        ["", ",", "]", "[", '"', "\\", '"data":[1]', '"],"data": [', "}", "{", "a,b", "1", "null", "\\u005d"]
+    ),
     st.text(max_size=4),
 )
 VALUES = st.one_of(
-    st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False), TEXTS, st.none(), st.booleans(), st.just([1]), st.just({})
+    st.integers(-3, 3),
+    st.floats(allow_nan=False, allow_infinity=False),
+    TEXTS,
+    st.none(),
+    st.booleans(),
+    st.just([1]),
+    st.just({}),
 )
 # written where a value stands: text that is no single value
 RAW = st.sampled_from(
-    [b"", b"1,2", b"1 ,", b"[1]", b'"a","b"', b'{"a":1}', b"NaN", b"1]", b'"]"', b'1],"data":[2', b" 1 ", b'"a', b'x"', b"1e999", b'"\\"],"']
+    [
+        b"",
+        b"1,2",
+        b"1 ,",
+        b"[1]",
+        b'"a","b"',
+        b'{"a":1}',
+        b"NaN",
+        b"1]",
+        b'"]"',
+        b'1],"data":[2',
+        b" 1 ",
+        b'"a',
+        b'x"',
+        b"1e999",
+        b'"\\"],"',
+    ]
 )
 
 

@@ -26,9 +26,61 @@ RAW = {  # texts that json.dumps would not write, by the placeholder that stands
     "@cut@": b'"abc',
 }
 ODD: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 7, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 0.5, -0.0, 1e308, -1e-320),
-    *("", "x", "NaN", "1", "JFK", "\0", "\ud7ff", "\U0001f600", '"', "%s%n", "]],", "a" * 5000, "FP32", "BYTES", "INT64", "BOOL", "FP8"),
-    *([], [[]], [None], [1], [1, 1], ["a", 1], [[1], [1, 2]], {}, {"a": 1}, {"name": "distance"}, [2147483647] * 8, [1] * 9, [-1], [1.0]),
+    *(
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1,
+        7,
+        2**31 - 1,
+        2**31,
+        2**53 + 1,
+        2**63 - 1,
+        2**63,
+        2**64 - 1,
+        -(2**63),
+        0.5,
+        -0.0,
+        1e308,
+        -1e-320,
+    ),
+    *(
+        "",
+        "x",
+        "NaN",
+        "1",
+        "JFK",
+        "\0",
+        "\ud7ff",
+        "\U0001f600",
+        '"',
+        "%s%n",
+        "]],",
+        "a" * 5000,
+        "FP32",
+        "BYTES",
+        "INT64",
+        "BOOL",
+        "FP8",
+    ),
+    *(
+        [],
+        [[]],
+        [None],
+        [1],
+        [1, 1],
+        ["a", 1],
+        [[1], [1, 2]],
+        {},
+        {"a": 1},
+        {"name": "distance"},
+        [2147483647] * 8,
+        [1] * 9,
+        [-1],
+        [1.0],
+    ),
     *RAW,
 )
 INTEGERS = {"INT64": "<i8", "INT32": "<i4", "UINT8": "u1"}
@@ -92,7 +144,9 @@ class Grammar:
             if self.tabular or sizes in ([], [1]):
                 row[one["name"]] = self.value(one["datatype"])
             else:
-                row[one["name"]] = np.array([self.value(one["datatype"]) for _ in range(int(np.prod(sizes)))]).reshape(sizes).tolist()
+                row[one["name"]] = (
+                    np.array([self.value(one["datatype"]) for _ in range(int(np.prod(sizes)))]).reshape(sizes).tolist()
+                )
         return row
 
     def odd(self) -> Any:
@@ -100,7 +154,7 @@ class Grammar:
 
     # ---- Open Inference Protocol, JSON
 
-    def v2(self) -> Case:
+    def v2(self) -> Case:  # noqa: C901, PLR0912  one branch for each kind of damage
         path = f"/v2/models/{self.metadata['name']}/infer"
         random, tensors = self.random, self.tensors(self.random.choice([1, 1, 1, 2, 5]))
         request: dict[str, Any] = {"inputs": tensors}
@@ -128,17 +182,27 @@ class Grammar:
                 tensors.remove(one)
                 wrong, names = True, (name, "`inputs`")
             case 7:
-                request["outputs"], wrong, names = [{"name": random.choice(["x", "", None, 5])}], True, ("unknown output",)
+                request["outputs"], wrong, names = (
+                    [{"name": random.choice(["x", "", None, 5])}],
+                    True,
+                    ("unknown output",),
+                )
             case 8:
                 key = random.choice(["id", "parameters", "outputs", "inputs"])
                 request[key], names = self.odd(), (f"`{key}`", "output", "input", "timeout", "JSON", "column")
             case 9:
-                one["shape"], wrong, names = random.choice(([2147483647] * 8, [2**62, 2], [0], [-1], [3, 3, 3, 3], [1] * 9, ["1"], [1e300])), True, (name,)
+                one["shape"], wrong, names = (
+                    random.choice(([2147483647] * 8, [2**62, 2], [0], [-1], [3, 3, 3, 3], [1] * 9, ["1"], [1e300])),
+                    True,
+                    (name,),
+                )
             case 10:
                 tensors[random.randrange(len(tensors))] = self.odd()
                 wrong, names = True, ("input", "column", "JSON")
             case 11:
-                request["parameters"] = {random.choice(["timeout", "binary_data_output", "x", "classification"]): self.odd()}
+                request["parameters"] = {
+                    random.choice(["timeout", "binary_data_output", "x", "classification"]): self.odd()
+                }
                 if type(request["parameters"].get("timeout")) is int:  # so many microseconds may pass: 504
                     request["parameters"] = {}
             case 12:
@@ -152,7 +216,7 @@ class Grammar:
 
     # ---- Open Inference Protocol, binary
 
-    def binary(self) -> Case:
+    def binary(self) -> Case:  # noqa: C901
         path = f"/v2/models/{self.metadata['name']}/infer"
         random, tensors = self.random, self.tensors(self.random.choice([1, 2, 3]))
         one, blobs = random.choice(tensors), []
@@ -162,17 +226,22 @@ class Grammar:
             if random.random() < 0.1:
                 continue  # some as JSON between the others
             data = tensor.pop("data")
-            if tensor["datatype"] in FLOATS and random.random() < 0.3:
-                tensor["datatype"] = random.choice([*FLOATS, *INTEGERS, "BF16"])
+            if tensor["datatype"] != "BYTES" and random.random() < 0.3:
+                tensor["datatype"] = random.choice([*FLOATS, *INTEGERS, "BF16", "BOOL"])
             blobs.append(self.blob(tensor["datatype"], data))
             tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         request: dict[str, Any] = {"inputs": tensors}
         match random.randrange(9):
             case 0 if "parameters" in one:
-                one["parameters"]["binary_data_size"] = random.choice([-1, 0, 2**31, 2**63, 3.0, "4", None, True, 10**6])
+                one["parameters"]["binary_data_size"] = random.choice(
+                    [-1, 0, 2**31, 2**63, 3.0, "4", None, True, 10**6]
+                )
                 names = (name, "bytes", "column", "input")
             case 1:
-                one[random.choice(["shape", "datatype", "parameters"])], names = self.odd(), (name, "bytes", "input", "column")
+                one[random.choice(["shape", "datatype", "parameters"])], names = (
+                    self.odd(),
+                    (name, "bytes", "input", "column"),
+                )
             case 2 if blobs:
                 blobs[random.randrange(len(blobs))] += random.choice([b"\0", b"\xff" * 4, b"\0\0\0\x7f"])
                 wrong = True
@@ -180,30 +249,46 @@ class Grammar:
                 place = random.randrange(len(blobs))
                 blobs[place], wrong = blobs[place][:-1], True
             case 4:
-                one["shape"], names = random.choice(([2147483647] * 8, [2**62, 2], [0], [-1], [], [1] * 9, [1, 2])), (name, "bytes")
+                one["shape"], names = (
+                    random.choice(([2147483647] * 8, [2**62, 2], [0], [-1], [], [1] * 9, [1, 2])),
+                    (name, "bytes"),
+                )
             case 5:
                 one["name"], wrong, names = "distanze", True, ("distanze",)
             case 6:
-                request["outputs"] = [{"name": o["name"], "parameters": {"binary_data": True}} for o in self.metadata["outputs"]]
+                request["outputs"] = [
+                    {"name": o["name"], "parameters": {"binary_data": True}} for o in self.metadata["outputs"]
+                ]
         head, rest = encoded(request), b"".join(blobs)
         size = str(len(head))
         if random.random() < 0.1:
-            size = random.choice(["-1", "0", "x", "", str(len(head) + len(rest) + 1), "9" * 20, "1e3", str(len(head) - 1), "+5"])
+            size = random.choice(
+                ["-1", "0", "x", "", str(len(head) + len(rest) + 1), "9" * 20, "1e3", str(len(head) - 1), "+5"]
+            )
             wrong, names = True, ("inference-header-content-length", "JSON", "bytes", "binary_data_size", "data")
-        return Case(path, head + rest, (("inference-header-content-length", size),), wrong, () if self.damaged else names)
+        return Case(
+            path, head + rest, (("inference-header-content-length", size),), wrong, () if self.damaged else names
+        )
 
     def blob(self, datatype: str, data: list[Any]) -> bytes:
         if datatype == "BYTES":
             good = [text.encode() for text in data]
-            texts = [self.random.choice([text, b"\xff\xfe", b"\0"]) if self.random.random() < 0.1 else text for text in good]
-            sizes = [self.random.choice([2**32 - 1, 0, len(t) + 1]) if self.random.random() < 0.03 else len(t) for t in texts]
+            texts = [
+                self.random.choice([text, b"\xff\xfe", b"\0"]) if self.random.random() < 0.1 else text for text in good
+            ]
+            sizes = [
+                self.random.choice([2**32 - 1, 0, len(t) + 1]) if self.random.random() < 0.03 else len(t) for t in texts
+            ]
             self.damaged = self.damaged or texts != good or sizes != [len(t) for t in texts]
             return b"".join(size.to_bytes(4, "little") + text for size, text in zip(sizes, texts, strict=True))
-        if self.random.random() < 0.1 and datatype in FLOATS:
-            data = [self.random.choice(EXTREMES) for _ in data]
+        if self.random.random() < 0.1 and (datatype in FLOATS or datatype == "BF16"):
+            data, self.damaged = [self.random.choice(EXTREMES) for _ in data], True
         with np.errstate(all="ignore"):
             if datatype == "BOOL":
-                return bytes(self.random.choice([0, 1, 1, 2, 255]) if self.random.random() < 0.1 else int(v) for v in data)
+                good = bytes(int(v) & 1 for v in data)
+                found = bytes(self.random.choice([0, 2, 255]) if self.random.random() < 0.1 else v for v in good)
+                self.damaged = self.damaged or found != good
+                return found
             if datatype == "BF16":
                 return (np.array(data, "<f4").view("<u4") >> 16).astype("<u2").tobytes()
             return np.array(data).astype(INTEGERS.get(datatype) or FLOATS[datatype]).tobytes()
@@ -217,12 +302,19 @@ class Grammar:
         request: dict[str, Any] = {key: rows}
         match random.randrange(8):
             case 0:
-                request, wrong, names = {random.choice(["rows", "", "Instances"]): rows}, True, ("unknown field", "expected")
+                request, wrong, names = (
+                    {random.choice(["rows", "", "Instances"]): rows},
+                    True,
+                    ("unknown field", "expected"),
+                )
             case 1:
-                request["instances"], names = self.odd(), ("instances", "row", "input", "column", "value", "JSON", "expected")
+                request["instances"], names = (
+                    self.odd(),
+                    ("instances", "row", "input", "column", "value", "JSON", "expected"),
+                )
         return Case(path, encoded(request), wrong=wrong, names=names)
 
-    def rows(self, key: str) -> tuple[Any, bool, tuple[str, ...]]:
+    def rows(self, key: str) -> tuple[Any, bool, tuple[str, ...]]:  # noqa: PLR0911
         """Rows as a data frame has them, damaged or not; whether they have to be refused, and what names it."""
         random = self.random
         rows: list[Any] = [self.row() for _ in range(random.choice([1, 2, 4]))]
@@ -265,7 +357,10 @@ class Grammar:
             content, wrong, names = {"columns": order, "data": [[row[n] for n in order] for row in good]}, False, ()
             match random.randrange(6):
                 case 0:
-                    content[random.choice(["columns", "data", "index"])], names = self.odd(), ("column", "data", "row", "JSON", "value", "input", "this model")
+                    content[random.choice(["columns", "data", "index"])], names = (
+                        self.odd(),
+                        ("column", "data", "row", "JSON", "value", "input", "this model"),
+                    )
                 case 1:
                     content["columns"], wrong, names = [*order[:-1], order[0]], len(order) > 1, ("column",)
                 case 2:
@@ -280,9 +375,18 @@ class Grammar:
                 names = ()
             case 1:
                 request["inputs" if form != "inputs" else "instances"], wrong, names = [], True, ("exactly one", "JSON")
-        headers = (("content-type", random.choice(["application/json", "application/json; charset=utf-8", "Application/JSON"])),)
+        headers = (
+            (
+                "content-type",
+                random.choice(["application/json", "application/json; charset=utf-8", "Application/JSON"]),
+            ),
+        )
         if random.random() < 0.03:
-            headers, wrong, names = (("content-type", random.choice(["text/xml", "\x80", "application/jsonl"])),), True, ("content-type",)
+            headers, wrong, names = (
+                (("content-type", random.choice(["text/xml", "\x80", "application/jsonl"])),),
+                True,
+                ("content-type",),
+            )
         if random.random() < 0.2:
             headers += (("accept", "text/csv"),)
         return Case("/invocations", encoded(request), headers, wrong, names)
@@ -299,7 +403,26 @@ class Grammar:
             case 1:
                 place = random.randrange(len(lines))
                 lines[place][random.randrange(len(order))] = random.choice(
-                    ["NaN", "inf", "-inf", "1e999", "1_000", "٣", "", '"', '""', "a\rb", "\0", "x" * 140_000, '"a""b"', "1,2", "0x10", " 5 ", "\ufeff1", "\u2028"]
+                    [
+                        "NaN",
+                        "inf",
+                        "-inf",
+                        "1e999",
+                        "1_000",
+                        "٣",
+                        "",
+                        '"',
+                        '""',
+                        "a\rb",
+                        "\0",
+                        "x" * 140_000,
+                        '"a""b"',
+                        "1,2",
+                        "0x10",
+                        " 5 ",
+                        "\ufeff1",
+                        "\u2028",
+                    ]
                 )
                 names = ("row", "column", "CSV")
             case 2:
@@ -310,7 +433,10 @@ class Grammar:
                 wrong, names = True, ("empty", "row", "column")
         body = random.choice(["\n", "\r\n"]).join(",".join(line) for line in lines).encode("utf-8", "surrogatepass")
         if random.random() < 0.05:
-            body, names = body + random.choice([b"\xff", b"\xed\xa0\x80", b'"', b"\0"]), ("CSV", "row", "column", "empty")
+            body, names = (
+                body + random.choice([b"\xff", b"\xed\xa0\x80", b'"', b"\0"]),
+                ("CSV", "row", "column", "empty"),
+            )
         return Case("/invocations", body, (("content-type", "text/csv"),), wrong, names if self.tabular else ("CSV",))
 
     # ---- /feedback
@@ -363,7 +489,26 @@ def encoded(value: Any) -> bytes:
     return text
 
 
-TOKENS = (b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\0", b"\xff", b"\xed\xa0\x80", b"null", b"1e999", b"-", b"0", b"\n", b"\xef\xbb\xbf", b'"data":[')
+TOKENS = (
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b'"',
+    b"\\",
+    b"\0",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"null",
+    b"1e999",
+    b"-",
+    b"0",
+    b"\n",
+    b"\xef\xbb\xbf",
+    b'"data":[',
+)
 
 
 def mutated(random: Random, body: bytes) -> bytes:
@@ -411,7 +556,12 @@ BOMB = gzip.compress(b"[" * (64 << 20), 9)
 
 def tensors(folder: Path) -> Path:
     """A model from elsewhere: floats, whole numbers, booleans and texts in, three outputs, no signature."""
-    kinds = {"image": (TensorProto.FLOAT, 2, 3), "steps": (TensorProto.INT64, 1), "flag": (TensorProto.BOOL,), "word": (TensorProto.STRING,)}
+    kinds = {
+        "image": (TensorProto.FLOAT, 2, 3),
+        "steps": (TensorProto.INT64, 1),
+        "flag": (TensorProto.BOOL,),
+        "word": (TensorProto.STRING,),
+    }
     inputs = [helper.make_tensor_value_info(n, kind, [None, *sizes]) for n, (kind, *sizes) in kinds.items()]
     axes = numpy_helper.from_array(np.array([1, 2], np.int64), "axes")
     nodes = [
@@ -421,7 +571,11 @@ def tensors(folder: Path) -> Path:
         helper.make_node("Identity", ["steps"], ["kept"]),
         helper.make_node("Identity", ["word"], ["said"]),
     ]
-    outputs = [("total", TensorProto.FLOAT, [None]), ("kept", TensorProto.INT64, [None, 1]), ("said", TensorProto.STRING, [None])]
+    outputs = [
+        ("total", TensorProto.FLOAT, [None]),
+        ("kept", TensorProto.INT64, [None, 1]),
+        ("said", TensorProto.STRING, [None]),
+    ]
     graph = helper.make_graph(nodes, "t", inputs, [helper.make_tensor_value_info(*o) for o in outputs], [axes])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     folder.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def ids(self) -> list[str]:
-        return self.json["parameters"]["prediction_ids"]
+        return self.json["parameters"]["prediction_ids"].split(",")
 
     def output(self, name: str) -> Any:
         return next(o["data"] for o in self.json["outputs"] if o["name"] == name)

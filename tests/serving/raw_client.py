@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 CONNECTIONS = 8
 
@@ -9,7 +10,9 @@ CONNECTIONS = 8
 class Lane(asyncio.Protocol):
     """One connection: the next request leaves when the answer to the last one is whole."""
 
-    def __init__(self, requests: Iterator[bytes], answered: Callable[[bytes, int, bytes], None], ended: "asyncio.Future[bool]") -> None:
+    def __init__(
+        self, requests: Iterator[bytes], answered: Callable[[bytes, int, bytes], None], ended: "asyncio.Future[bool]"
+    ) -> None:
         self._requests, self._answered, self._ended = requests, answered, ended
         self._sent, self._left = b"", b""
         self._transport: asyncio.Transport
@@ -69,7 +72,7 @@ async def _ask(port: int, requests: Iterator[bytes], answered: Callable[[bytes, 
     async def lane() -> None:
         while left[0]:
             ended: asyncio.Future[bool] = loop.create_future()
-            await loop.create_connection(lambda: Lane(shared, answered, ended), "127.0.0.1", port)
+            await loop.create_connection(partial(Lane, shared, answered, ended), "127.0.0.1", port)
             await ended
 
     await asyncio.gather(*(lane() for _ in range(lanes)))

@@ -46,7 +46,9 @@ def _complaint(case: Case, status: int, body: bytes) -> str:
         return "no JSON object with `error`"
     if not isinstance(error, str) or not 10 <= len(error) <= 2000:
         return f"an error of {len(error)} characters"
-    if case.names and not any(name in error for name in (*case.names, "is not JSON", "too many objects", "compressed body")):
+    if case.names and not any(
+        name in error for name in (*case.names, "is not JSON", "too many objects", "compressed body")
+    ):
         return f"none of {case.names} is named"
     return ""
 

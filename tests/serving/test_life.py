@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -141,14 +142,22 @@ def test_the_end_of_a_pod_drops_nothing_of_an_open_loop_with_a_stale_view_of_end
 def test_a_model_by_itself_is_served_on_loopback_and_its_addresses_are_said(flights: Path, tmp_path: Path) -> None:
     alone = tmp_path / "mine.onnx"
     alone.write_bytes((flights / "model.onnx").read_bytes())
-    port, admin = free_port(), free_port()
+    port, admin, grpc = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "homeostat", "serve", str(alone), "--port", str(port), "--admin-port", str(admin)]
-    command += ["--grpc-port", str(free_port())]
+    command += ["--grpc-port", str(grpc)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == f"http://127.0.0.1:{port}/v2/models/model\n"
-        assert process.stdout.readline() == f"http://127.0.0.1:{admin}/metrics\n"
+        said = dict(line.split() for line in iter(process.stdout.readline, "\n"))
+        assert said == {
+            "page": f"http://127.0.0.1:{port}/",
+            "model": f"http://127.0.0.1:{port}/v2/models/model",
+            "gRPC": f"127.0.0.1:{grpc}",
+            "metrics": f"http://127.0.0.1:{admin}/metrics",
+        }
+        command = shlex.split(process.stdout.readline())
+        tried = subprocess.run([*command, "--silent", "--fail"], capture_output=True, check=True, timeout=30)
+        assert json.loads(tried.stdout)["outputs"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("GET", "/v2/models/model")
         assert connection.getresponse().status == 200

@@ -23,6 +23,7 @@ from homeostat.server.problem import Problem
 from homeostat.server.recorder import FLUSH_ROWS, Recorder
 from homeostat.server.rows import Table
 from homeostat.server.settings import Settings
+from homeostat.server.spans import Spans
 from homeostat.server.tracing import trace_id
 from homeostat.server.work import Work
 
@@ -88,9 +89,10 @@ class Batcher:
         settings: Settings,
         *,
         payloads: Payloads | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._loop, self._model, self._answers, self._recorder = loop, model, answers, recorder
-        self._settings, self._payloads = settings, payloads
+        self._settings, self._payloads, self._spans = settings, payloads, spans
         self._waiting: list[Work] = []
         self._due = False
         self._watch = Watch()
@@ -266,7 +268,7 @@ class Batcher:
             recorder.stage(joined.matrix(), joined.strings, outcome.cells, _tracks(batch))
             if recorder.waiting() >= FLUSH_ROWS:
                 self._loop.call_soon(recorder.flush_some)
-        self._served(batch, count)
+        self._served(batch, count, took)
         start = 0
         for work in batch:
             rows = work.rows.count
@@ -275,7 +277,7 @@ class Batcher:
         if self._payloads is not None:
             self._payloads.take(batch, joined, outcome)
 
-    def _served(self, batch: list[Work], rows: int) -> None:
+    def _served(self, batch: list[Work], rows: int, took: float) -> None:
         """Count the requests that ran."""
         now, track, recorder = time.monotonic(), batch[0].track, self._recorder
         alike = True
@@ -289,6 +291,8 @@ class Batcher:
         for work in batch:
             trace = trace_id(work.asked.known.get(b"traceparent", b""))
             recorder.served(work.track, work.rows.count, now - work.asked.arrived, trace)
+            if trace and self._spans is not None:
+                self._spans.ran(work.asked, work.track, work.rows.count, rows, took)
 
     def _failed(self, batch: list[Work], error: Exception) -> None:
         """One bad row must not fail the others: each request runs again alone."""

@@ -14,6 +14,7 @@ from homeostat.errors import ArtifactError
 from homeostat.server.settings import MAX_WORKERS, Settings
 
 SAGEMAKER_MODEL: Final = "/opt/ml/model"
+SAFE_PORTS: Final = "SAGEMAKER_SAFE_PORT_RANGE"
 LOOPBACK: Final = "127.0.0.1"
 # option: (type, help); the default is the Settings' own
 BOUNDS: Final = {
@@ -60,6 +61,11 @@ def _serve(argv: list[str]) -> int:
     from homeostat.server.supervisor import serve
 
     if not settings.model_dir.startswith("oci://"):
+        if settings.announce and not Path(settings.model_dir).exists():
+            sys.stderr.write(
+                f"homeostat serve: {settings.model_dir} does not exist: give an ONNX file, a bundle's folder or oci://…\n"
+            )
+            return 1
         return serve(settings)
     with tempfile.TemporaryDirectory(prefix="homeostat-") as folder:
         try:
@@ -75,6 +81,7 @@ def _pulled(settings: Settings, folder: Path, plain_http: tuple[str, ...]) -> Se
 
     sys.stderr.write(f"pulling {settings.model_dir} …\n")
     digest = fetch(settings.model_dir, settings.digest, folder, plain_http)
+    sys.stderr.write(f"pulled {digest}\n")
     return replace(settings, model_dir=str(folder), digest=digest)
 
 
@@ -84,7 +91,7 @@ def chosen(argv: list[str], environment: Mapping[str, str]) -> tuple[Settings, t
     Three ways to start: `--model-dir` (a pod: all addresses), a model by itself (a laptop: loopback, and the addresses on
     standard output), and neither on SageMaker, whose contract says where model and port are.
     """
-    options = _parser(_number(environment, "SAGEMAKER_BIND_TO_PORT", PORT_REST)).parse_args(argv)
+    options = _parser(_ports(environment)).parse_args(argv)
     found = {f.name: getattr(options, f.name) for f in fields(Settings) if getattr(options, f.name, None) is not None}
     found["announce"] = bool(options.model)
     found.setdefault("page", bool(options.model))
@@ -94,8 +101,6 @@ def chosen(argv: list[str], environment: Mapping[str, str]) -> tuple[Settings, t
         found["model_dir"] = options.model
         found.setdefault("host", LOOPBACK)
         found["lame_duck"] = 0.0  # nobody has a list of endpoints that would still name us
-        if not options.model.startswith("oci://") and not Path(options.model).exists():
-            raise ValueError(f"{options.model} does not exist: give an ONNX file, a bundle's folder or oci://…")
     elif not options.model_dir:
         if not Path(SAGEMAKER_MODEL).is_dir():
             raise ValueError("a model is needed: homeostat serve model.onnx, or --model-dir FOLDER")
@@ -109,6 +114,21 @@ def chosen(argv: list[str], environment: Mapping[str, str]) -> tuple[Settings, t
     return Settings(**found), tuple(options.plain_http)
 
 
+def _ports(environment: Mapping[str, str]) -> tuple[int, int, int]:
+    """Of REST, gRPC and admin by default: on SageMaker, where containers may share a host, those that it gives to this one.
+
+    Raises ValueError.
+    """
+    rest, given = _number(environment, "SAGEMAKER_BIND_TO_PORT", PORT_REST), environment.get(SAFE_PORTS, "")
+    if not given:
+        return rest, PORT_GRPC, PORT_ADMIN
+    first, _, last = given.partition("-")
+    if not (first.isdigit() and last.isdigit()) or int(last) - int(first) < 2:
+        raise ValueError(f"{SAFE_PORTS} is {given!r}, but must be FIRST-LAST with three ports or more")
+    grpc, admin = [port for port in range(int(first), int(first) + 3) if port != rest][:2]
+    return rest, grpc, admin
+
+
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name, "")
     if text and not text.isdigit():
@@ -116,8 +136,8 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(text or default)
 
 
-def _parser(port: int = PORT_REST) -> argparse.ArgumentParser:
-    defaults = {f.name: f.default for f in fields(Settings)}
+def _parser(ports: tuple[int, int, int] = (PORT_REST, PORT_GRPC, PORT_ADMIN)) -> argparse.ArgumentParser:
+    defaults, (port, grpc, admin) = {f.name: f.default for f in fields(Settings)}, ports
     parser = argparse.ArgumentParser(prog="homeostat serve", description="Serve an ONNX model.")
     parser.add_argument("model", nargs="?", help="an ONNX file, a bundle's folder or oci://…, to try it out here")
     parser.add_argument("--model-dir", help=f"folder with model.onnx and what came with it (default {SAGEMAKER_MODEL})")
@@ -128,8 +148,8 @@ def _parser(port: int = PORT_REST) -> argparse.ArgumentParser:
     parser.add_argument("--route-file", default="", help="file with the route; it is read again when it changes")
     parser.add_argument("--host", help=f"address to listen on (default {defaults['host']}; for a MODEL {LOOPBACK})")
     parser.add_argument("--port", type=int, default=port, help="REST (default %(default)s, or SAGEMAKER_BIND_TO_PORT)")
-    parser.add_argument("--grpc-port", type=int, default=PORT_GRPC, help="gRPC (default %(default)s; 0: none)")
-    parser.add_argument("--admin-port", type=int, default=PORT_ADMIN)
+    parser.add_argument("--grpc-port", type=int, default=grpc, help="gRPC (default %(default)s; 0: none)")
+    parser.add_argument("--admin-port", type=int, default=admin)
     parser.add_argument("--workers", type=_workers, default=0, help="worker processes; 0: by the pod's CPU limit")
     parser.add_argument("--threads", type=_natural, default=0, help="ONNX Runtime's threads per worker; 0: one")
     parser.add_argument("--plain-http", action="append", default=[], metavar="HOST", help="oci: this host speaks HTTP")

@@ -148,12 +148,13 @@ def _malformed(error: Exception) -> Problem:
 class Server:
     """What the connections of one listener share. leaving: answers carry `Connection: close`.
 
-    answered: requests so far. shed: connections that are still to be closed, each after its next answer (`server.spread`).
+    answered: requests so far. later: has something called in the next turn of the loop. shed: connections that are still to be closed, each after its next answer (`server.spread`).
     """
 
     handle: Callable[[Any], None]  # of an Exchange
     limits: Limits = field(default_factory=Limits)
     connections: "set[Connection]" = field(default_factory=set)
+    later: Callable[[Callable[[], None]], Any] = lambda go_on: asyncio.get_running_loop().call_soon(go_on)
     heads: dict[bytes, Head] = field(default_factory=dict)
     bodies: int = 0
     answered: int = 0
@@ -241,15 +242,30 @@ class Connection(asyncio.Protocol):
         self._take_slices(memoryview(data), now)
 
     def _take_slices(self, data: memoryview, now: float) -> None:
-        """Parse much at once, but no more than the client takes answers: what is left waits for `resume_writing`."""
+        """Parse much at once, but no more than the client takes answers, and others are served in between.
+
+        What is left waits for `resume_writing`, or for the next turn of the loop.
+        """
         at = 0
         while at < len(data) and not self._ended:
-            if self._choked:
-                self._unread = data[at:]
-                return
             size = _BODY_SLICE if self._in_body else _SLICE
             self._take(data[at : at + size], now)
             at += size
+            if at < len(data) and not self._ended and (self._choked or not self._in_body):
+                self._unread = data[at:]
+                if not self._choked:
+                    self._transport.pause_reading()
+                    self.server.later(self._go_on)
+                return
+
+    def _go_on(self) -> None:
+        """Parse what was left over, unless the client has first to take its answers."""
+        if self._transport is None or self._choked:
+            return
+        unread, self._unread = memoryview(self._unread), b""
+        self._take_slices(unread, time.monotonic())
+        if not (self._unread or self._paused or self._choked or self._transport is None):
+            self._transport.resume_reading()
 
     def _take(self, data: bytes | memoryview, now: float) -> None:
         """Parse what arrived, within the bounds."""
@@ -427,7 +443,7 @@ class Connection(asyncio.Protocol):
                 return
         if self._paused and len(queue) < MAX_PIPELINED // 2 and self._transport is not None:
             self._paused = False
-            if not self._choked:
+            if not self._choked and not self._unread:
                 self._transport.resume_reading()
 
     def _release(self, size: int) -> None:
@@ -443,11 +459,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._choked = 0.0
-        if self._unread:
-            unread, self._unread = memoryview(self._unread), b""
-            self._take_slices(unread, time.monotonic())
-        if not self._paused and not self._choked and self._transport is not None:
-            self._transport.resume_reading()
+        self._go_on()
 
     def check_time(self, now: float) -> None:
         """Refuse a request that arrives too slowly; close an idle connection; drop a client that does not read."""

@@ -11,6 +11,7 @@ from homeostat.server.grpc_service import GrpcService
 from homeostat.server.http import Limits, Server
 from homeostat.server.service import Service
 from homeostat.server.settings import Settings
+from homeostat.server.spans import Spans
 from homeostat.server.tls import Contexts, handshake
 
 BACKLOG: Final = 4096
@@ -19,7 +20,7 @@ BACKLOG: Final = 4096
 class Ports:
     """Both servers of one `Service`; without `grpc_port` there is one."""
 
-    def __init__(self, settings: Settings, service: Service) -> None:
+    def __init__(self, settings: Settings, service: Service, spans: Spans | None = None) -> None:
         limits = Limits(
             settings.max_header,
             settings.max_body,
@@ -29,7 +30,8 @@ class Ports:
             settings.idle_seconds,
         )
         self._settings, self._service, self._calls = settings, service, 0
-        self._rest = Server(service.handle, limits)
+        self._infer_grpc = spans.over_grpc(service.infer_grpc) if spans else service.infer_grpc
+        self._rest = Server(spans.over_http(service.handle) if spans else service.handle, limits)
         self._grpc: http2.Server | None = None
         if settings.grpc_port:
             methods = GrpcService(settings, service.metadata, lambda: service.ready, self._infer).methods
@@ -37,7 +39,7 @@ class Ports:
 
     def _infer(self, call: Call) -> None:
         self._calls += 1
-        self._service.infer_grpc(call)
+        self._infer_grpc(call)
 
     async def listen(self, sockets: Sequence[socket.socket], tls: Contexts) -> list[asyncio.Server]:
         """Accept from these sockets, which are in the order of `Settings.ports`."""

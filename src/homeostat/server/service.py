@@ -101,7 +101,7 @@ class Service:
             b"/v1/models": lambda a: a.respond(200, orjson.dumps({"models": [name]})),
             old.encode(): self._ready,
             b"/ping": self._ready,
-            b"/": lambda a: a.respond(200, b'{"status":"alive"}'),  # KServe's clients ask for it
+            b"/": lambda a: a.respond(200, b'{"status":"alive"}'),  # KServe's v1 clients look here whether we live
             b"/health": self._ready,
             b"/version": lambda a: a.respond(200, f"homeostat {__version__}".encode(), TEXT),
         }
@@ -118,7 +118,8 @@ class Service:
             return
         path = asked.url.partition(b"?")[0].rstrip(b"/") or b"/"
         reading = asked.method in {b"GET", b"HEAD"}
-        if reading and path in self._page and not (path in self._get and asked.known.get(b"accept") == b"*/*"):
+        as_client = path in self._get and asked.known.get(b"accept") == b"*/*"  # and no browser
+        if reading and path in self._page and not as_client:
             self._page[path](asked)
         elif reading and path in self._get:
             self._get[path](asked)

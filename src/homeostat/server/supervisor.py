@@ -17,6 +17,7 @@ from typing import Final
 from homeostat.api.wire.stats import State
 from homeostat.errors import ArtifactError
 from homeostat.server.admin import Admin
+from homeostat.server.announce import block
 from homeostat.server.bundle import Bundle, check_digest, read_bundle
 from homeostat.server.counters import Layout, Shape, Slot, map_slots, shared_memory
 from homeostat.server.fleet import Fleet
@@ -48,6 +49,7 @@ class Supervisor:
         self._begun = time.monotonic()
         self._looked = self._begun
         self._tls, self._tls_problem = Contexts(), ""
+        self._announcing: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -127,7 +129,7 @@ class Supervisor:
         bundle = read_bundle(Path(settings.model_dir), settings.max_model_bytes)
         if settings.digest:
             await asyncio.to_thread(check_digest, bundle.model, settings.digest)
-        self._progress(f"checking {bundle.model} ({bundle.model.stat().st_size / 1e6:.1f} MB)")
+        self._progress(f"checking {bundle.model} ({_size(bundle.model.stat().st_size)})")
         self.bundle = bundle
         self.pod = Pod(settings.name, settings.version, self.pod.start, bundle.baseline, bundle.optimization)
         fleet = self._fleet = self._new_fleet(bundle, room)
@@ -135,7 +137,8 @@ class Supervisor:
         if not await self._checked(fleet):
             return
         self.state = State(reason="Loading", message="the model is being loaded")
-        self._progress(f"loading it in {len(fleet.children)} worker(s)")
+        count = len(fleet.children)
+        self._progress(f"loading it in {count} worker{'s' if count > 1 else ''}")
         fleet.go()
 
     async def _checked(self, fleet: Fleet) -> bool:
@@ -178,8 +181,8 @@ class Supervisor:
     def _judge(self, fleet: Fleet) -> None:
         """What the pod is now: Ready when all workers were ready once and one is."""
         if fleet.was_ready and fleet.serving():
-            if not self.ready:
-                self._announce()
+            if not self.ready and self.settings.announce:
+                self._announcing = asyncio.get_running_loop().create_task(self._announce())
             self.state = State(reason="Ready", message=self._tls_problem)
             return
         reason, message = fleet.said()
@@ -197,16 +200,10 @@ class Supervisor:
         if self.settings.announce:
             sys.stderr.write(f"{what} …\n")
 
-    def _announce(self) -> None:
+    async def _announce(self) -> None:
         """The addresses, for a person at a terminal."""
-        settings = self.settings
-        if not settings.announce:
-            return
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        base = f"http{'s' if settings.tls_cert else ''}://{host}:{settings.port}"
-        admin = f"http{'s' if settings.tls_admin else ''}://{host}:{settings.admin_port}"
-        sys.stderr.write(f"ready after {time.monotonic() - self._begun:.1f} s\n")
-        sys.stdout.write(f"{base}/v2/models/{settings.name}\n{admin}/metrics\n")
+        sys.stderr.write(f"ready after {time.monotonic() - self._begun:.1f} s; Ctrl-C ends it\n")
+        sys.stdout.write(await block(self.settings, self.bundle))
         sys.stdout.flush()
 
     async def _leave(self) -> None:
@@ -232,6 +229,11 @@ class Supervisor:
         while time.monotonic() < end and any(child.alive for child in fleet.children):
             fleet.steer()
             await asyncio.sleep(TICK_SECONDS)
+
+
+def _size(count: int) -> str:
+    """Bytes, for people."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def serve(settings: Settings) -> int:

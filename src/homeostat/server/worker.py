@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ from homeostat.server.recorder import Recorder
 from homeostat.server.room import read_room
 from homeostat.server.service import Service
 from homeostat.server.settings import Settings
+from homeostat.server.spans import spans
 from homeostat.server.spread import Spread
 from homeostat.server.tls import Contexts
 from homeostat.server.traffic import POLL_SECONDS, Traffic
@@ -72,7 +74,10 @@ class Worker:
         if settings.cache_rows:
             count, rows, size = self._recorder.cached, settings.cache_rows, settings.cache_bytes
             model = Cached(model, count, rows=rows, seconds=settings.cache_seconds, size=size)
-        self._batcher = Batcher(loop, model, answers, self._recorder, settings, payloads=self._payloads)
+        self._spans = spans(settings, lambda n: lost(loop, self._recorder, n))
+        self._batcher = Batcher(
+            loop, model, answers, self._recorder, settings, payloads=self._payloads, spans=self._spans
+        )
         self._traffic = Traffic(settings.route_file, self._route_changed)
         uid = settings.deployment_uid
         self._tls = Contexts.of_worker(settings)
@@ -82,7 +87,7 @@ class Worker:
         )
         self._page = Page(settings, model, answers, bundle.baseline) if settings.page else None
         self._service = Service(settings, model, answers, self._recorder, self._inference, page=self._page)
-        self._ports = Ports(settings, self._service)
+        self._ports = Ports(settings, self._service, self._spans)
         self._ended, self._may_listen = loop.create_future(), loop.create_future()
         self._draining_since = 0.0
         self._answered_before = slot.get("answered")
@@ -104,6 +109,8 @@ class Worker:
             listener.close()
         if self._payloads is not None:
             self._payloads.finish()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.finish)
         self._recorder.flush()
 
     async def _listening(self, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
@@ -164,6 +171,12 @@ class Worker:
         self._ports.close_idle(QUIET_SECONDS if waited < self._settings.drain else 0.0)
         busy = self._ports.connections or self._inference.in_flight or self._batcher.queued
         return not busy or waited > self._settings.drain + 1.0
+
+
+def lost(loop: asyncio.AbstractEventLoop, recorder: Recorder, spans: int) -> None:
+    """Count spans that were lost, from any thread: only the loop's writes to the counters."""
+    with suppress(RuntimeError):  # the loop has ended, and the counters with it
+        loop.call_soon_threadsafe(recorder.dropped, "span", spans)
 
 
 def main(argv: list[str]) -> int:

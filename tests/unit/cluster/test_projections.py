@@ -76,3 +76,18 @@ def test_a_container_that_waits_for_its_next_start_still_tells_how_it_ended(
     status = {"name": "fetch", "state": state, "lastState": last}
     found = projections.pod(raw("Pod", {}, initContainerStatuses=[status])).init_containers[0]
     assert (found.exit_code, found.message) == (exit_code, message)
+
+
+@pytest.mark.parametrize(("scheme", "wanted"), [({}, False), ({"scheme": "HTTP"}, False), ({"scheme": "HTTPS"}, True)])
+def test_a_pod_that_is_probed_over_tls_is_read_over_tls(scheme: dict[str, str], wanted: bool) -> None:
+    probe = {"httpGet": {"path": "/readyz", "port": 8082, **scheme}}
+    found = projections.pod(raw("Pod", {"containers": [{"name": "server", "readinessProbe": probe}]}))
+    assert found.admin_tls is wanted
+
+
+def test_a_hand_edit_of_what_a_port_speaks_voids_the_digest() -> None:
+    ours = service(v="v1")
+    ours["ports"][0]["appProtocol"] = "http"
+    note = f"sha256:x@{projections.mark('Service', {'spec': ours})}"
+    assert projections.service(raw("Service", ours, note=note)).digest == "sha256:x"
+    assert projections.service(raw("Service", service(v="v1"), note=note)).digest == ""

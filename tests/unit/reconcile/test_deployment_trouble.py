@@ -11,7 +11,7 @@ from homeostat.api.names import LABEL_VERSION
 from homeostat.api.wire.stats import State
 from homeostat.domain.desired.serving import CLOSED
 from homeostat.domain.desired.serving_options import TEMPLATE
-from homeostat.runtime.outcome import Done
+from homeostat.runtime.outcome import Done, RequeueAfter
 from unit.reconcile.fleet import KEY, Fleet, sha, termination
 from unit.reconcile.memory import CrashError, container, meta_of
 
@@ -164,6 +164,30 @@ def test_what_pods_of_before_cannot_do_is_said_until_they_are_refreshed() -> Non
     assert (fleet.status.stable.template, fleet.status.stable.image) == (TEMPLATE, fleet.world.config.server_image)
     assert fleet.condition("Stalled")[0] == "False"
     assert fleet.condition("Ready")[:2] == ("True", "Serving")
+
+
+def test_settings_that_new_pods_cannot_serve_with_are_said_while_the_old_pods_serve_on() -> None:
+    fleet = serving(replicas=1)
+    assert fleet.world.signals.watched[KEY] == ()
+    fleet.change(server={"limits": {"maxBody": "1Ki"}})
+    fleet.step()
+    workload = fleet.world.workloads.get("ml", "flights-v1")
+    fleet.world.workloads.put(replace(workload, updated_replicas=0))
+    fleet.slow.add("flights-v1-new")
+    fleet._start("v1", "flights-v1-new")
+    assert isinstance(fleet.step(), RequeueAfter)
+    assert fleet.world.signals.watched[KEY] == ("flights-v1-new",)
+    new = next(p for p in fleet.pods("v1") if p.meta.name == "flights-v1-new")
+    stats = next(iter(fleet.world.signals.stats.values()))
+    state = State(reason="PayloadSettings", message="the model has no such input")
+    fleet.world.signals.stats[new.meta.uid] = stats.model_copy(update={"state": state})
+    fleet.step()
+    assert fleet.condition("Stalled") == ("True", "PayloadSettings", "the model has no such input")
+    assert fleet.condition("Ready")[:2] == ("True", "Serving")
+    fleet.slow.clear()
+    fleet.tick(2)
+    assert fleet.condition("Stalled")[0] == "False"
+    assert fleet.condition("Reconciling")[:2] == ("False", "Settled")
 
 
 def test_pods_that_wait_for_a_secret_say_which_ones_they_need() -> None:

@@ -38,6 +38,18 @@ def test_sagemaker_says_where_model_and_port_are(tmp_path: Path, monkeypatch: py
         settings(SAGEMAKER_BIND_TO_PORT="x")
 
 
+def test_containers_that_share_a_host_on_sagemaker_keep_to_their_own_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "SAGEMAKER_MODEL", str(tmp_path))
+    found = settings(SAGEMAKER_BIND_TO_PORT="9001", SAGEMAKER_SAFE_PORT_RANGE="9000-9100")
+    assert (found.port, found.grpc_port, found.admin_port) == (9001, 9000, 9002)
+    found = settings()
+    assert (found.port, found.grpc_port, found.admin_port) == (8080, 8081, 8082)
+    with pytest.raises(ValueError, match="must be FIRST-LAST with three ports or more"):
+        settings(SAGEMAKER_SAFE_PORT_RANGE="9000-9001")
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

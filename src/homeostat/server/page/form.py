@@ -1,21 +1,17 @@
 """The form of one model: what a person fills in, with values that make sense, and how the answer is to be read. Pure."""
 
-from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
 
 from homeostat.api.wire.bundle import Baseline, Column, FeatureBaseline
 from homeostat.server.answers import Answers
-from homeostat.server.model import Model, TableModel
+from homeostat.server.examples import values_of
+from homeostat.server.model import Model
 from homeostat.server.tensors import Tensors
 
 MOST_FIELDS: Final = 300  # columns; a wider row is written as JSON
 MOST_VALUES: Final = 2000  # of an example tensor; a larger one is made in the browser
-MOST_LEVELS: Final = 50
-_SHARES: Final = (0.5, 0.05, 0.15, 0.25, 0.35, 0.65, 0.75, 0.85, 0.95)  # the middle first: it is what the form shows
 Json = dict[str, Any]
 
 
@@ -55,49 +51,27 @@ def _result(answers: Answers) -> Json:
 
 
 def _field(column: Column, seen: FeatureBaseline | None) -> Json:
-    """values: the first is shown, the others are for another row. Without a baseline there is little to go by."""
-    if seen is None:
-        values: list[Any] = [0.0, 1.0, -1.0, 0.5] if column.type == "number" else ["a", "b"]
-        return {"name": column.name, "kind": column.type, "values": values, "seen": False}
-    if seen.kind == "number":
-        return {"name": column.name, "kind": column.type, "values": _middles(seen.edges, seen.counts), "seen": True}
-    order = sorted(range(len(seen.levels)), key=lambda i: -seen.counts[i])
-    levels = [seen.levels[i] for i in order[:MOST_LEVELS]]
-    return {"name": column.name, "kind": column.type, "values": levels or [""], "seen": True}
-
-
-def _middles(edges: Sequence[float], counts: Sequence[int]) -> list[float]:
-    """Middles of the cells in which these shares of the training rows lie; at both ends the edge itself."""
-    sums = list(accumulate(counts[: len(edges) + 1]))
-    if not edges or not sums[-1]:
-        return [0.0]
-    found = []
-    for share in _SHARES:
-        cell = bisect_left(sums, share * sums[-1])
-        low, high = edges[max(cell - 1, 0)], edges[min(cell, len(edges) - 1)]
-        found.append(_short((low + high) / 2, low, high))
-    return found
-
-
-def _short(value: float, low: float, high: float) -> float:
-    """With as few digits as keep it within the cell."""
-    for digits in range(1, 7):
-        short = float(f"{value:.{digits}g}")
-        if low <= short <= high:
-            return short
-    return value
+    """values: the first is shown, the others are for another row."""
+    values = values_of(column.type, seen)
+    return {"name": column.name, "kind": column.type, "values": values, "seen": seen is not None}
 
 
 def _tensors(model: Model) -> list[Json]:
     """Each input with an example: rows that the model was tried on. Large ones have none: `data` is then null."""
     example = model.example(1)
-    assert isinstance(example, Tensors) or isinstance(model, TableModel)
-    arrays = example.arrays if isinstance(example, Tensors) else ()
+    assert isinstance(example, Tensors)  # a model without columns takes nothing else
+    arrays = example.arrays
     found = []
     for port, array in zip(model.graph.inputs, arrays, strict=True):
         whole = array.astype(np.float64).round(3) if np.issubdtype(array.dtype, np.floating) else array
         data = whole.ravel().tolist() if array.size <= MOST_VALUES else None
         found.append(
-            {"name": port.name, "datatype": port.datatype, "shape": list(array.shape), "takes": port.shown, "data": data}
+            {
+                "name": port.name,
+                "datatype": port.datatype,
+                "shape": list(array.shape),
+                "takes": port.shown,
+                "data": data,
+            }
         )
     return found
