@@ -42,6 +42,7 @@ RUN pip install --disable-pip-version-check --no-compile --require-hashes -r /tm
 
 FROM server-libraries AS server
 USER 65532:65532
+LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 ENTRYPOINT ["homeostat"]
 CMD ["serve"]
 COPY --from=wheel /installed/opt/homeostat /opt/homeostat

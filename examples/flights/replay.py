@@ -65,7 +65,7 @@ class Seen:
         self.scores.append(float(score))
         self.late.append(late)
         self.seconds.append(took)
-        return str(answer["parameters"]["prediction_ids"][0])
+        return str(answer["parameters"]["prediction_ids"])
 
     def fail(self, what: str) -> None:
         """Note one request that failed."""

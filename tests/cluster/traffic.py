@@ -82,7 +82,7 @@ class Traffic:
             answer = self._post(connection, f"/v2/models/{self.model}/infer", body(row))
             if answer is not None:
                 self.versions[answer["model_version"]] += 1
-                labels.append({"id": answer["parameters"]["prediction_ids"][0], "label": label})
+                labels.append({"id": answer["parameters"]["prediction_ids"], "label": label})
             if len(labels) >= FEEDBACK_EVERY:
                 self._post(connection, "/feedback", json.dumps({"labels": labels}).encode())
                 labels = []

@@ -239,11 +239,13 @@ def test_kserve_client_speaks_version_one_by_default(kserve: Said, expected: Sai
     assert found["error"].startswith("missing columns 'origin', 'hour'")
 
 
-def test_mlflow_client_sends_frames_with_missing_values(mlflow: Said, expected: Said) -> None:
+def test_mlflow_client_sends_frames_with_missing_values(mlflow: Said, expected: Said, pod: Pod) -> None:
     assert mlflow["version"].startswith("homeostat ")
     assert mlflow["array"] == [row[0] for row in mlflow["frame"]] == expected["label"]
     assert mlflow["indexed"] == mlflow["records"] == mlflow["list"] == expected["label"]
     assert len(mlflow["ids"]) == len(ROWS)
+    gaps = {"distance": [0.5, -2.0, 3], "hour": [1.0, None, 0.25], "origin": ["", "EWR", "NaN"]}
+    assert mlflow["gaps"] == pod.infer(gaps).output("label")
     assert mlflow["integers"] == [1, 1]
 
 

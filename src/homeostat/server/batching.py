@@ -30,6 +30,7 @@ from homeostat.server.work import Work
 INLINE_SECONDS: Final = 0.002
 BATCH_SECONDS: Final = 0.05  # a longer batch gains nothing, and all its rows wait for the last one
 INLINE_MOST: Final = 0.1  # a call in the loop that takes longer is stopped and begun anew in the thread
+SHORT_WAIT: Final = 0.0005  # no deadline is shorter: rows that wait less need no closer look
 WATCH_SECONDS: Final = 0.05
 _RISE: Final = 0.05  # weight of the newest call in the estimate of a row's time, when it took longer:
 _FALL: Final = 0.3  # and when it was quicker; slow calls are often others' work on the same core
@@ -109,12 +110,11 @@ class Batcher:
         timeout = work.timeout if work.timeout is not None else asked.timeout
         if timeout is not None and timeout < limit:
             limit = timeout
-        if self._waiting or self._running:
+        queued = self.queued + count
+        if self._running or queued > settings.max_queue_rows or queued * self._row_seconds > SHORT_WAIT:
             self._admit(count, limit)
-        elif count > settings.max_queue_rows:
-            raise Problem(413, _too_many(count, settings.max_queue_rows))
         work.expires = asked.arrived + limit
-        self.queued += count
+        self.queued = queued
         self._waiting.append(work)
         if self._due:
             return
@@ -135,6 +135,8 @@ class Batcher:
         if count > most:
             raise Problem(413, _too_many(count, most))
         wait = queued * self._row_seconds + self._left()
+        if not wait:
+            return
         if queued + count > most:
             why, said = "queue", f"{queued} rows are waiting, at most {most} may"
         elif wait > self._settings.max_wait:

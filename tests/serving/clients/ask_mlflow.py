@@ -35,6 +35,7 @@ def main() -> None:
         "frame": answer.get_predictions().to_numpy().tolist(),
         "array": answer.get_predictions("ndarray").tolist(),
         "ids": answer["prediction_ids"],
+        "gaps": client.invoke(frame.assign(origin=[None, "EWR", "NaN"]))["predictions"],
         "indexed": client.invoke(indexed)["predictions"],
         "records": client.invoke(json.dumps({"dataframe_records": records}))["predictions"],
         "list": client.invoke(records)["predictions"],

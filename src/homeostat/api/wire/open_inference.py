@@ -54,9 +54,9 @@ class InferRequest(_Wire):
 
 
 class AnswerParameters(_Wire):
-    """prediction_ids: one per row, for `/feedback`."""
+    """prediction_ids: one per row, for `/feedback`, joined by commas: values of parameters are no lists in this protocol."""
 
-    prediction_ids: list[str]
+    prediction_ids: str
 
 
 class OutputTensor(_Wire):
@@ -99,6 +99,34 @@ class ModelMetadata(_Wire):
     parameters: Parameters
 
 
+class ConfiguredTensor(_Wire):
+    """An input or output in Triton's words. dims: without the axis of rows."""
+
+    name: str
+    data_type: str
+    dims: list[Annotated[int, Field(ge=-1)]]
+
+
+class ModelConfig(_Wire):
+    """The model in Triton's words. max_batch_size: rows of one run; 0: the first axis is not rows."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: Annotated[int, Field(ge=0)]
+    input: list[ConfiguredTensor]
+    output: list[ConfiguredTensor]
+
+
+class IndexEntry(_Wire):
+    """A model in the index of Triton's repository."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
+
+
 class ServerMetadata(_Wire):
     """This server. openapi: where its document is."""
 
@@ -112,6 +140,12 @@ class Live(_Wire):
     """Whether the server runs."""
 
     live: bool
+
+
+class Alive(_Wire):
+    """Whether the server runs, as version 1 of KServe's protocol says it."""
+
+    status: Literal["alive"]
 
 
 class Ready(_Wire):

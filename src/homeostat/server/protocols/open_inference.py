@@ -1,7 +1,7 @@
 """Open Inference Protocol v2 over HTTP: JSON, and tensors in binary form after it."""
 
 from collections.abc import Sequence
-from math import prod
+from math import nan, prod
 from typing import Any, Final
 
 import numpy as np
@@ -184,12 +184,12 @@ def _tensor(one: Any, rest: memoryview) -> tuple[Given, int]:
 
 def _from_json(name: str, datatype: str, values: list[Any]) -> NDArray[Any] | list[str]:
     if datatype == "BYTES":
-        if not all(type(value) is str for value in values):
-            raise Problem(400, f"input {name!r}: expected strings")
-        return values
-    if not all(isinstance(value, int | float) for value in values):
-        raise Problem(400, f"input {name!r}: expected numbers")
-    return np.array(values, dtype=np.float64)
+        if not all(value is None or type(value) is str for value in values):
+            raise Problem(400, f"input {name!r}: expected strings or null")
+        return [value or "" for value in values]
+    if not all(value is None or isinstance(value, int | float) for value in values):
+        raise Problem(400, f"input {name!r}: expected numbers or null")
+    return np.array([nan if value is None else value for value in values], dtype=np.float64)
 
 
 def raw(values: NDArray[Any]) -> bytes:
