@@ -5,9 +5,10 @@ set -eu
 cd "$(dirname "$0")/.."
 compile="${UV:-.venv/bin/uv} pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 -q"
 $compile pyproject.toml --extra dev -o requirements/dev.txt "$@"
-for image in operator server trainer; do
+for image in operator trainer; do
   $compile pyproject.toml --extra $image --constraint requirements/dev.txt -o requirements/$image.txt
 done
+$compile pyproject.toml --extra server --extra payloads --extra otel --constraint requirements/dev.txt -o requirements/server.txt
 
 # KServe's package is server, cluster and client in one: what `import kserve` never imports is not installed.
 left_out=""

@@ -54,7 +54,6 @@ def test_containers_that_share_a_host_on_sagemaker_keep_to_their_own_ports(
     ("argv", "says"),
     [
         ((), "a model is needed"),
-        (("nowhere.onnx",), "nowhere.onnx does not exist"),
         (("a", "--model-dir", "b"), "give the model once"),
         (("--model-dir", "b", "--tls-cert", "c"), "belong together"),
         (("--model-dir", "b", "--tls-admin"), "need --tls-cert"),
