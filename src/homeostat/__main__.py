@@ -11,6 +11,7 @@ COMMANDS: Final = {
     "operator": ("homeostat.operator.app", False, "run the operator"),
     "serve": ("homeostat.server.cli", True, "serve an ONNX model"),
     "fetch": ("homeostat.server.cli", True, "fetch a model bundle into a folder"),
+    "optimize": ("homeostat.server.optimizing.optimize", False, "make a fetched model cheaper, if that changes little"),
     "train": ("homeostat.trainer.cli", False, "one step of a training run: fetch, fit or publish"),
     "push": ("homeostat.artifacts.cli", True, "push files as an artifact to a registry"),
     "pull": ("homeostat.artifacts.cli", True, "pull an artifact's files from a registry"),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.api.wire.optimization import Optimization
-from homeostat.server.optimized import LEAST_SPEEDUP, judged, sentence, to_text
+from homeostat.server.optimizing.optimized import LEAST_SPEEDUP, judged, sentence, to_text
 
 figures = st.none() | st.just(float("nan")) | st.floats(min_value=0)
 found = st.builds(

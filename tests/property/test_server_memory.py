@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeostat.api.wire.bundle import Column, Signature
-from homeostat.server.http import Exchange, Head, Limits, Server
+from homeostat.server.inference.rows import Table, TableReader
 from homeostat.server.problem import Problem
 from homeostat.server.protocols.skeleton import Skeletons
-from homeostat.server.rows import Table, TableReader
+from homeostat.server.transport.exchange import Exchange, Head, Limits
+from homeostat.server.transport.http import Server
 
 
 class Forgetful(dict[bytes, Head]):

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from homeostat.api.wire.route import Mirror, Route, Rule, Sticky
-from homeostat.server import inference, mirror
-from homeostat.server.forward import Failure
-from homeostat.server.http import JSON
-from homeostat.server.inference import Door, Inference, Target
-from homeostat.server.outgoing import Reply
+from homeostat.server.inference.work import Work
 from homeostat.server.problem import Problem
-from homeostat.server.traffic import Traffic
-from homeostat.server.work import Work
+from homeostat.server.traffic import mirror
+from homeostat.server.traffic import sides as inference
+from homeostat.server.traffic.forward import Failure
+from homeostat.server.traffic.outgoing import Reply
+from homeostat.server.traffic.route import Traffic
+from homeostat.server.traffic.sides import Door, Inference, Target
+from homeostat.server.transport.exchange import JSON
 
 NAMES = ("v7", "v8", "v9")
 BODY = b'{"predictions":[1]}'

@@ -11,11 +11,11 @@ import sys
 
 import uvloop
 
-from homeostat.server.grpc import Call, listener
-from homeostat.server.grpc_service import GrpcService
-from homeostat.server.http import Limits
 from homeostat.server.problem import Problem
+from homeostat.server.protocols.grpc_service import GrpcService
 from homeostat.server.settings import Settings
+from homeostat.server.transport.exchange import Limits
+from homeostat.server.transport.grpc import Call, listener
 
 METADATA = {
     "name": "flights",

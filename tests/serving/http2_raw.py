@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from hpack import Decoder, Encoder
 
-from homeostat.server import http2_frames as h2
+from homeostat.server.transport import http2_frames as h2
 from serving.pod import DEADLINE, eventually, free_port
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"

@@ -16,7 +16,7 @@ import onnx  # noqa: F401  imported once, before the forks
 import onnxruntime  # noqa: F401
 
 from homeostat.errors import ArtifactError
-from homeostat.server import check, gate, model  # noqa: F401
+from homeostat.server.life import check, gate
 
 SECONDS = 5.0  # for one mutant
 MEMORY = 512 << 20

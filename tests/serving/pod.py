@@ -73,7 +73,16 @@ class Pod:
         ]
         command = [sys.executable, "-m", "homeostat", "serve", "--model-dir", str(folder), "--name", name]
         command += ["--version", version, "--deployment-uid", uid, "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--grpc-port", str(self.grpc), "--admin-port", str(self.admin), "--route-file", str(self.route_file), *flags, *more]
+        command += [
+            "--grpc-port",
+            str(self.grpc),
+            "--admin-port",
+            str(self.admin),
+            "--route-file",
+            str(self.route_file),
+            *flags,
+            *more,
+        ]
         self.process = subprocess.Popen(command)
 
     def __enter__(self) -> Self:

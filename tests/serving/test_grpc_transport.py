@@ -12,8 +12,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from homeostat.server import http2_frames as h2
 from homeostat.server.protos import inference_pb2 as pb
+from homeostat.server.transport import http2_frames as h2
 from serving.http2_raw import INFER, STREAM_INFER, Echo, Raw, framed
 from serving.pod import eventually
 

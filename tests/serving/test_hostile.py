@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from homeostat.errors import ArtifactError
-from homeostat.server.bundle import read_bundle
-from homeostat.server.check import memory_for
-from homeostat.server.room import Room
+from homeostat.server.life.bundle import read_bundle
+from homeostat.server.life.check import memory_for
+from homeostat.server.life.room import Room
 from homeostat.server.settings import Settings
 from serving import hostile
 from serving.pod import Pod, eventually
@@ -25,7 +25,7 @@ from serving.pod import Pod, eventually
 def refused(folder: Path, **settings: float) -> ArtifactError:
     """Why the check refuses what lies there; it runs as in a pod, in a limited child of a process with its libraries."""
     told = Settings(str(folder), "m", "v1", **settings)  # type: ignore[arg-type]
-    command = [sys.executable, "-m", "homeostat.server.check", str(folder), told.to_text()]
+    command = [sys.executable, "-m", "homeostat.server.life.check", str(folder), told.to_text()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 3, done
     said = json.loads(done.stdout)

@@ -10,8 +10,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded
 
-from homeostat.server import http2, http2_send
-from homeostat.server import http2_frames as h2
+from homeostat.server.transport import http2, http2_send
+from homeostat.server.transport import http2_frames as h2
 from serving.http2_raw import INFER, STREAM_INFER, Echo, Heard, Raw, framed
 from serving.pod import eventually
 

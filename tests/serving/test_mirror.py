@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from homeostat.api.wire.route import Mirror
-from homeostat.server.circuit import FAILURES_IN_A_ROW
-from homeostat.server.mirror import MOST_COPY, MOST_IN_FLIGHT
+from homeostat.server.traffic.circuit import FAILURES_IN_A_ROW
+from homeostat.server.traffic.mirror import MOST_COPY, MOST_IN_FLIGHT
 from serving.fronts import BODY, Front, User
 from serving.pod import ROW, Pod, as_inputs, eventually
 from serving.targets import Scripted, nothing_there

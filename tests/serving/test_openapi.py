@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from homeostat.api.wire.open_inference import Datatype
-from homeostat.server.graph import NUMPY
+from homeostat.server.inference.graph import NUMPY
 from serving import fuzz
 from serving.pod import ROW, Pod, as_inputs
 

@@ -20,11 +20,11 @@ from homeostat.api.wire.optimization import OPTIMIZATION_FILE, OPTIMIZED_FILE, K
 from homeostat.api.wire.run import PERMANENT_EXIT
 from homeostat.artifacts.oci import Client
 from homeostat.artifacts.optimizers import optimize as make
-from homeostat.server.bundle import read_bundle
-from homeostat.server.comparison import sample
-from homeostat.server.fetch import fetch
-from homeostat.server.model import TableModel, load
-from homeostat.server.optimize import Wish, beside, optimize
+from homeostat.server.inference.model import TableModel, load
+from homeostat.server.life.bundle import read_bundle
+from homeostat.server.life.fetch import fetch
+from homeostat.server.optimizing.comparison import sample
+from homeostat.server.optimizing.optimize import Wish, beside, optimize
 from serving import models
 from serving.nets import INPUTS, network
 from serving.pod import Pod, eventually
@@ -239,8 +239,8 @@ def test_what_takes_too_long_or_too_much_memory_costs_only_the_optimisation(
 ) -> None:
     late = optimize(wish(wide, "Int8Dynamic", seconds=0.05))
     assert (late.used, late.reason) == (False, "OptimizationTimeout")
-    monkeypatch.setattr("homeostat.server.optimize.BASE_BYTES", 0)
-    monkeypatch.setattr("homeostat.server.optimize.memory_for", lambda *_: 8 << 20)
+    monkeypatch.setattr("homeostat.server.optimizing.optimize.BASE_BYTES", 0)
+    monkeypatch.setattr("homeostat.server.optimizing.optimize.memory_for", lambda *_: 8 << 20)
     starved = optimize(wish(wide, "Int8Dynamic"))
     assert not starved.used
     assert starved.reason in {"OptimizationFailed", "OutOfMemory"}

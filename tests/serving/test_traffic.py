@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from homeostat.api.wire.route import LANES, Rule, Sticky
-from homeostat.server.circuit import FAILURES_IN_A_ROW
+from homeostat.server.traffic.circuit import FAILURES_IN_A_ROW
 from serving import models
 from serving.fronts import Front, User
 from serving.pod import ROW, Pod, as_inputs, eventually

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from homeostat.server.bundle import read_bundle
-from homeostat.server.counters import Layout, Slot, map_slots
+from homeostat.server.counting.counters import Layout, Slot, map_slots
+from homeostat.server.life.bundle import read_bundle
 from serving.openloop import Users
 from serving.pod import ROW, Pod, as_inputs, eventually
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from homeostat.api.base import ApiModel, Digest, Duration, Instant, Rule, Text, Uri
-from homeostat.api.meta import Conditions, NameRef, Requests, Resources
+from homeostat.api.meta import Conditions, NameRef, Requests
+from homeostat.api.serving import Server
 
 Replicas = Annotated[int, Field(ge=1, le=1000)]
 Tolerated = Annotated[float, Field(ge=0, le=1)]
@@ -168,16 +169,35 @@ class Bake(ApiModel):
     ] = 5
 
 
-class Server(ApiModel):
-    """The serving pods."""
+class Optimization(ApiModel):
+    """A cheaper form of the model that is served instead of it, if it answers nearly the same."""
 
-    resources: Annotated[
-        Resources | None,
+    type: Annotated[
+        Literal["Graph", "Int8Dynamic", "Float16"],
         Field(
-            description="CPU and memory of the server. Default: requests of 100m and 192Mi (64Mi more for each worker beyond the first)."
+            description="`Graph`: the runtime's graph rewrites and plain score tables; `Int8Dynamic`: big matrix products in 8 bits, each row by its own range; `Float16`: half-precision weights. Trees and linear models gain nothing. Example: `Int8Dynamic`."
         ),
-    ] = None
-    workers: Annotated[int, Field(ge=1, le=64, description="Worker processes in a pod. Default: 1.")] = 1
+    ]
+    tolerance: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Largest change that is accepted, over 256 rows drawn from the baseline: of a probability in points (0.01 is one percentage point), of another score as share of its size; also the largest share of rows whose label changes. Default: 0.01.",
+        ),
+    ] = 0.01
+    required: Annotated[
+        bool,
+        Field(
+            description="True: a version whose optimised form cannot be made or is above the tolerance does not get Ready (`OptimizationRefused`), and its speed is not asked. False: the original then serves, as well when it gains less than 5 %. Default: false."
+        ),
+    ] = False
+    share: Annotated[
+        bool,
+        Field(
+            description="Keep the result beside the bundle in its registry (tag `sha256-<digest>.<type>…`), so that it is made once per digest; whoever may push there can then change what is served. False: each pod makes its own from the checked original. Default: true."
+        ),
+    ] = True
 
 
 class ModelDeploymentSpec(ApiModel):
@@ -192,6 +212,10 @@ class ModelDeploymentSpec(ApiModel):
         Autoscaling | None, Field(description="Bounds of the autoscaler. Default: 1 to 3 pods at 70 % CPU.")
     ] = None
     server: Annotated[Server, Field(description="The serving pods.")] = Server()
+    optimization: Annotated[
+        Optimization | None,
+        Field(description="Serve a cheaper form of each version where it answers nearly the same. Default: none."),
+    ] = None
     strategy: Annotated[Strategy, Field(description="How a version is replaced.")] = Strategy()
     analysis: Annotated[Analysis, Field(description="How a candidate is judged.")] = Analysis()
     bake: Annotated[Bake, Field(description="What happens after the promotion.")] = Bake()
@@ -216,6 +240,29 @@ class ModelDeploymentSpec(ApiModel):
     )
 
 
+class OptimizationStatus(ApiModel):
+    """What came of `spec.optimization` for one version, as its pods measured it."""
+
+    type: Annotated[str, Field(max_length=32)]
+    used: Annotated[bool, Field(description="Whether the optimised form serves; otherwise the original does.")] = False
+    speedup: Annotated[
+        float | None, Field(description="The original's time for a batch of 32 rows, divided by the optimised form's.")
+    ] = None
+    max_difference: Annotated[
+        float | None, Field(description="Largest change of a score over the compared rows, as the tolerance counts it.")
+    ] = None
+    changed_labels: Annotated[float | None, Field(description="Share of the compared rows with another label.")] = None
+    size_bytes: Annotated[int | None, Field(description="Size of the optimised file.")] = None
+    reason: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="Why the original serves: `AboveTolerance`, `NoGain`, `NothingToOptimize`, `OptimizationFailed`, …",
+        ),
+    ] = ""
+    message: Text = ""
+
+
 class Track(ApiModel):
     """One version in its role. Carries all that is needed to serve it without its ModelVersion."""
 
@@ -237,7 +284,14 @@ class Track(ApiModel):
             description="Registry hosts without TLS, pinned with the image; the installation's when absent.",
         ),
     ] = None
+    template: Annotated[
+        int | None,
+        Field(
+            ge=1, description="Revision of the pod template, pinned with the image; 1 when absent. A refresh renews it."
+        ),
+    ] = None
     baseline_digest: Digest | None = None
+    optimization: OptimizationStatus | None = None
     weight: int = 0
     applied_weight: int = 0
     ready_replicas: int = 0

@@ -110,6 +110,31 @@ class Gate(ApiModel):
     )
 
 
+class TrainingOptimization(ApiModel):
+    """A cheaper form of the fitted model that becomes the version, if it answers nearly the same."""
+
+    type: Annotated[
+        Literal["Graph", "Int8Dynamic", "Float16"],
+        Field(
+            description="`Graph`: the runtime's graph rewrites; `Int8Dynamic`: big matrix products in 8 bits, each row by its own range; `Float16`: half-precision weights. Trees and linear models gain nothing. Example: `Int8Dynamic`."
+        ),
+    ]
+    tolerance: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Largest change that is accepted on the held-out rows: of a probability in points (0.01 is one percentage point), of a value as share of its size; also the largest share of rows whose label changes. Default: 0.01.",
+        ),
+    ] = 0.01
+    required: Annotated[
+        bool,
+        Field(
+            description="True: a run whose optimised model cannot be made or is above the tolerance fails (`OptimizationRefused`). False: the model as it was fitted becomes the version. Default: false."
+        ),
+    ] = False
+
+
 class VersionsPolicy(ApiModel):
     """What happens to the versions of this training."""
 
@@ -130,6 +155,10 @@ class ModelTrainingSpec(ApiModel):
         tuple[Gate, ...],
         Field(max_length=20, description="What must hold before the result becomes a version. Default: none."),
     ] = ()
+    optimization: Annotated[
+        TrainingOptimization | None,
+        Field(description="Make the model cheaper before the gates judge it. Default: none."),
+    ] = None
     schedule: Annotated[
         str | None,
         Field(

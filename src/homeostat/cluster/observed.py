@@ -17,13 +17,14 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class ObservedDeployment(Child):
-    """An apps/v1 Deployment."""
+    """An apps/v1 Deployment. replicas: wanted; total_replicas: there are, those of the template before included."""
 
     replicas: int
     ready_replicas: int
     updated_replicas: int
     observed_generation: int
     progressing_reason: str
+    total_replicas: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True)
 class ObservedPod(Child):
-    """A pod of a version or of a run."""
+    """A pod of a version or of a run. admin_tls: its kubelet probes it over TLS, so its numbers are read over TLS as well."""
 
     phase: str
     ip: str
@@ -75,6 +76,7 @@ class ObservedPod(Child):
     unschedulable: str
     containers: tuple[ContainerState, ...]
     init_containers: tuple[ContainerState, ...]
+    admin_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

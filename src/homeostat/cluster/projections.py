@@ -48,7 +48,10 @@ def mark(kind: str, raw: Mapping[str, Any]) -> str:
     match kind:
         case "Service":
             ports = [
-                [p.get("name", ""), p["port"], p.get("protocol", "TCP"), str(p.get("targetPort", p["port"]))]
+                [
+                    *(p.get("name", ""), p["port"], p.get("protocol", "TCP"), str(p.get("targetPort", p["port"]))),
+                    p.get("appProtocol", ""),
+                ]
                 for p in spec.get("ports") or ()
             ]
             owned: Any = [spec.get("selector") or {}, ports]
@@ -88,6 +91,7 @@ def deployment(raw: Json) -> ObservedDeployment:
         replicas=raw["spec"].get("replicas", 1),
         ready_replicas=status.get("readyReplicas", 0),
         updated_replicas=status.get("updatedReplicas", 0),
+        total_replicas=status.get("replicas", 0),
         observed_generation=status.get("observedGeneration", 0),
         progressing_reason=progress.get("reason", ""),
     )
@@ -166,7 +170,13 @@ def pod(raw: Json) -> ObservedPod:
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
         containers=tuple(_container(c) for c in status.get("containerStatuses") or ()),
         init_containers=tuple(_container(c) for c in status.get("initContainerStatuses") or ()),
+        admin_tls=any(_probed_over_tls(c) for c in raw["spec"].get("containers") or ()),
     )
+
+
+def _probed_over_tls(container: Json) -> bool:
+    probe = container.get("readinessProbe") or {}
+    return bool((probe.get("httpGet") or {}).get("scheme") == "HTTPS")
 
 
 def _container(raw: Json) -> ContainerState:

@@ -108,7 +108,7 @@ def _named(track: Track, status: ModelDeploymentStatus, facts: Facts) -> Track:
     """The track with child, image and what is pinned with it; a version that is kept idle keeps its own."""
     idle = status.previous
     if idle is not None and idle.digest == track.digest:
-        kept = {"child": idle.child, "image": idle.image}
+        kept = {"child": idle.child, "image": idle.image, "template": idle.template}
         return track.model_copy(update={**kept, "pull_policy": idle.pull_policy, "plain_http": idle.plain_http})
     own = {t.child: t.digest for t in (status.stable, status.previous) if t is not None}
     return track.model_copy(update={"child": child_of(track, {**facts.taken, **own}), **facts.pod})
@@ -189,6 +189,7 @@ def sight(
         stable_epoch=facts.old.epoch,
         candidate_epoch=facts.new.epoch,
         busy=facts.busy,
+        doomed=facts.doomed,
         request=flight_request(wants, back=flight.back),
     )
 

@@ -12,6 +12,7 @@ from homeostat.api.deployment import (
     Track,
 )
 from homeostat.domain.choice import Wanted
+from homeostat.domain.desired.serving_options import TEMPLATE
 from homeostat.domain.requests import Request
 from homeostat.domain.rollout import (
     Decision,
@@ -37,7 +38,7 @@ class Facts:
 
     image: the operator's server image. pull_policy, plain_http: pinned with it. taken: model digest by child that exists. ready: Ready pods by child.
     optimized: what came of the optimisation, by child; a child that is not in it is as it was.
-    deadline_ms: what a forward may take, from stable's latency.
+    deadline_ms: what a forward may take, from stable's latency. doomed: why the new version can never serve, see `Seen`.
     """
 
     wanted: Wanted
@@ -53,11 +54,13 @@ class Facts:
     deadline_ms: int = 1000
     pull_policy: str | None = None
     plain_http: tuple[str, ...] | None = None
+    doomed: tuple[str, str] | None = None
 
     @property
     def pod(self) -> dict[str, Any]:
         """What a track takes from the operator's configuration and keeps: an upgrade restarts no pod."""
-        return {"image": self.image, "pull_policy": self.pull_policy, "plain_http": self.plain_http}
+        installed = {"image": self.image, "pull_policy": self.pull_policy, "plain_http": self.plain_http}
+        return {**installed, "template": TEMPLATE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,8 @@ def _fault(at: Rollout, seen: Seen, now: datetime) -> tuple[str, str] | None:
         return "AnalysisFailed", seen.verdict.because
     if seen.request in ("Abort", "Rollback"):
         return f"{seen.request}Requested", f"{seen.request.lower()} was requested"
+    if seen.doomed is not None and seen.candidate_ready == 0 and not at.flipped:
+        return seen.doomed
     if at.flipped and at.unready_since is not None and now >= later(at.unready_since, UNREADY_SECONDS):
         share = f"{seen.candidate_ready} of {seen.candidate_pods}"
         return "CandidateNotReady", f"{share} pods of the new version are Ready, under half for {UNREADY_SECONDS:.0f} s"

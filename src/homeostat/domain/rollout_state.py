@@ -88,6 +88,7 @@ class Seen:
     *_ready: Ready pods. candidate_pods: pods it should have. candidate_most: its upper bound.
     *_epoch: the lowest epoch that a Ready pod of that version applies, None when one tells nothing (or none is Ready).
     busy: the candidate answered over 1 % of 30 s with 429 or 503. request: what a person or monitor asks for, unconsumed.
+    doomed: reason and sentence of a fault of the candidate's model that no waiting mends; None without one.
     """
 
     plan: Plan
@@ -101,6 +102,7 @@ class Seen:
     candidate_epoch: int | None = None
     busy: bool = False
     request: Request = ""
+    doomed: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

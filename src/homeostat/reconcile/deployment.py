@@ -5,6 +5,7 @@ The status is written before the cluster is changed, so whoever continues after 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,6 +17,7 @@ from homeostat.api.names import ANNOTATION_DIGEST, LABEL_TRAINING, LABEL_VERSION
 from homeostat.domain.choice import Wanted, candidate, choose
 from homeostat.domain.deployment import decide, flight_plan, sight
 from homeostat.domain.desired.serving import ANNOTATION_MODEL_DIGEST, child_name, service_url
+from homeostat.domain.desired.serving_options import not_carried, options, secrets
 from homeostat.domain.flight import Decided, Facts, Flight, Side, flight_of, sides
 from homeostat.domain.requests import pending
 from homeostat.domain.revision import digest
@@ -33,7 +35,15 @@ from homeostat.domain.verdict import (
 )
 from homeostat.reconcile.deployment_children import Applying, serving, wish
 from homeostat.reconcile.deployment_optimized import optimized
-from homeostat.reconcile.deployment_pods import Pods, behind, diagnose, forward_deadline_ms, living_pods
+from homeostat.reconcile.deployment_pods import (
+    Diagnosis,
+    Pods,
+    behind,
+    diagnose,
+    forward_deadline_ms,
+    living_pods,
+    unstarted,
+)
 from homeostat.reconcile.deployment_status import View, carried_trouble, invalid_status, with_conditions
 from homeostat.reconcile.ports import World
 from homeostat.reconcile.status import status_patch
@@ -76,7 +86,9 @@ async def reconcile(key: Key, world: World) -> Outcome:
     trouble = await _apply(replace(deployment, status=after), decided, seen, world)
     if trouble != view.trouble:
         await _write_trouble(key, replace(view, trouble=trouble), world, now)
-    return _outcome(decided, trouble=bool(trouble), settled=view.wanted.problem is None and not view.updating)
+    stable = after.stable
+    calm = view.wanted.problem is None and not view.updating and (stable is None or not seen.pods.unready(stable.child))
+    return _outcome(decided, trouble=bool(trouble), settled=calm)
 
 
 def _stop(key: Key, world: World) -> None:
@@ -105,8 +117,23 @@ def gather(deployment: Deployment, world: World, now: datetime) -> _Seen:
         deadline_ms=forward_deadline_ms(stats),
         pull_policy=world.config.image_pull_policy,
         plain_http=world.config.plain_http,
+        doomed=_doomed(status, flight, pods),
     )
     return _Seen(facts, pods, analysis)
+
+
+def _doomed(status: ModelDeploymentStatus, flight: Flight | None, pods: Pods) -> tuple[str, str] | None:
+    """Why the new version can never serve; None while one of its pods is Ready, or while there is hope."""
+    new = sides(status, flight.at)[1] if flight is not None else None
+    found = diagnose(pods, new.child) if new is not None and not pods.ready(new.child) else None
+    return found.doomed if found is not None else None
+
+
+def _sick(deployment: Deployment, track: Track | None, pods: Pods, now: datetime) -> Diagnosis | None:
+    if track is None:
+        return None
+    named = secrets(options(deployment.spec, track))
+    return diagnose(pods, track.child) or unstarted(pods, track.child, named, now)
 
 
 def _wanted(deployment: Deployment, world: World) -> Wanted:
@@ -184,17 +211,16 @@ def _verdict(analysis: Analysis | None, now: datetime) -> Verdict:
 def _view(deployment: Deployment, decided: Decided, seen: _Seen, world: World, now: datetime) -> View:
     status, flight = decided.status, decided.flight
     new = sides(status, flight.at)[1] if flight is not None else None
-    stable = status.stable
     fresh = flight is None or flight.at.first or world.ticks.due(deployment.key, _said(decided), now)
     fresh = fresh or _put_off(deployment, flight, now)
-    status = status.model_copy(update={"url": service_url(deployment)})
+    status = status.model_copy(update={"url": service_url(replace(deployment, status=status))})
     return View(
         deployment=deployment,
         status=_with_evidence(deployment.status, status, seen.analysis, fresh=fresh),
         decided=decided,
         wanted=seen.facts.wanted,
-        sick=diagnose(seen.pods, stable.child) if stable is not None else None,
-        sick_new=diagnose(seen.pods, new.child) if new is not None else None,
+        sick=_sick(deployment, status.stable, seen.pods, now),
+        sick_new=_sick(deployment, new, seen.pods, now),
         trouble=carried_trouble(deployment.status),
         late=_late(decided, seen.pods, now),
         updating=flight is None and _updating(replace(deployment, status=status), world),
@@ -259,7 +285,8 @@ def _updating(deployment: Deployment, world: World) -> bool:
     applied = workload.meta.annotations.get(ANNOTATION_DIGEST, "").partition("@")[0]
     wanted = (digest(serving(deployment, replace(served, role=role), world)) for role in ROLES)
     behind = workload.observed_generation < workload.meta.generation
-    return applied not in wanted or behind or workload.updated_replicas < workload.replicas
+    old = workload.updated_replicas < max(workload.replicas, workload.total_replicas)
+    return applied not in wanted or behind or old
 
 
 async def _write(
@@ -294,8 +321,9 @@ async def _write_trouble(key: Key, view: View, world: World, now: datetime) -> N
 
 
 def _watch(key: Key, status: ModelDeploymentStatus, flight: Flight | None, pods: Pods, world: World) -> None:
-    tracks = () if flight is None else sides(status, flight.at)
-    found = [p for track in tracks if track is not None for p in pods.of(track.child)]
+    """All pods of a replacement; else only those that do not get Ready, for what they say about it."""
+    tracks = (status.stable,) if flight is None else sides(status, flight.at)
+    found = [p for t in tracks if t is not None for p in (pods.of if flight is not None else pods.unready)(t.child)]
     world.signals.watch(key, found, interval_seconds=EACH_SECOND)
 
 
@@ -308,7 +336,16 @@ async def _apply(deployment: Deployment, decided: Decided, seen: _Seen, world: W
         flow = traffic(flight.at, flight_plan(spec, status, flight), sighted)
     applying = Applying(deployment, world, seen.pods)
     await applying.make_true(wish(deployment, flight, flow))
-    return tuple(applying.trouble[:1])
+    return tuple([*applying.trouble, *_old_templates(deployment)][:1])
+
+
+def _old_templates(deployment: Deployment) -> Iterator[tuple[str, str]]:
+    """What the spec wants of pods that were made before there was such a thing."""
+    for track in (deployment.status.stable, deployment.status.candidate):
+        fields = not_carried(deployment.spec, track) if track is not None else ()
+        if track is not None and fields:
+            fix = "annotate homeostat.dev/refresh-requested to start them anew from the operator's current image"
+            yield "RefreshNeeded", f"the pods of {track.child} are of before {', '.join(fields)}: {fix}"
 
 
 def _outcome(decided: Decided, *, trouble: bool, settled: bool) -> Outcome:

@@ -255,7 +255,7 @@ def route(deployment: Deployment, other: Track, share: Share, flight: Flight, yo
         return Route(epoch=flight.at.epoch)
     return Route(
         epoch=flight.at.epoch,
-        target=service_url(deployment, other.child),
+        target=service_url(deployment, other),
         version=other.child,
         track=share.track,
         weight=share.weight,

@@ -25,6 +25,24 @@ NO_IMAGE: Final = frozenset(
 )
 BEHIND_SECONDS: Final = 10.0
 STARTING_SECONDS: Final = 60.0
+MOUNTING_SECONDS: Final = 15.0  # from a pod's creation until its node has made its volumes and network
+# Faults of the model itself: the same file has them in each pod, whenever it starts.
+OF_THE_MODEL: Final = frozenset(
+    {
+        "DigestMismatch",
+        "LoadFailed",
+        "ManifestInvalid",
+        "ModelMissing",
+        "ModelTooLarge",
+        "NamesCollide",
+        "NotOnnx",
+        "OperatorNotAllowed",
+        "OptimizationRefused",
+        "TitleUnsafe",
+        "TooManyNodes",
+    }
+)
+REASON: Final = 128  # of a condition
 SKEW_SECONDS: Final = 5.0  # between the clocks of two API servers
 REACHABLE_SECONDS: Final = 3.0  # from Ready until every node's Service rules know the pod
 YOUNG_SECONDS: Final = 30.0  # a pod's first ones are slow: its time-outs enter no comparison
@@ -46,6 +64,11 @@ class Diagnosis:
     because: str
     lasting: bool
 
+    @property
+    def doomed(self) -> tuple[str, str] | None:
+        """Reason and sentence of a fault that no other pod will be without; None when it may pass."""
+        return (self.reason, self.because) if self.lasting and self.reason in OF_THE_MODEL else None
+
 
 @dataclass(frozen=True, slots=True)
 class Pods:
@@ -61,6 +84,10 @@ class Pods:
     def ready(self, child: str) -> tuple[ObservedPod, ...]:
         """A version's Ready pods."""
         return tuple(p for p in self.of(child) if p.ready)
+
+    def unready(self, child: str) -> tuple[ObservedPod, ...]:
+        """Those that are not Ready (yet)."""
+        return tuple(p for p in self.of(child) if not p.ready)
 
     def started(self, child: str, now: datetime) -> tuple[ObservedPod, ...]:
         """Those that are Ready, or have had a node and a minute to get so."""
@@ -123,6 +150,19 @@ def diagnose(pods: Pods, child: str) -> Diagnosis | None:
     return next((d for d in found if d.lasting), found[0] if found else None)
 
 
+def unstarted(pods: Pods, child: str, named: tuple[str, ...], now: datetime) -> Diagnosis | None:
+    """A pod that its node does not start: nothing of its state says why, but a Secret that is missing does that.
+
+    named: what the spec lets the pods mount.
+    """
+    since = now - timedelta(seconds=MOUNTING_SECONDS)
+    for pod in pods.of(child):
+        if named and not pod.ready and pod.node and not pod.ip and pod.meta.created <= since:
+            because = f"{pod.meta.name} waits for its volumes; there must be {', '.join(named)}, with the keys that spec.server names"
+            return Diagnosis("VolumesMissing", because[:TEXT], lasting=False)
+    return None
+
+
 def _diagnose(pod: ObservedPod, pods: Pods) -> Diagnosis | None:
     if pod.unschedulable:
         return Diagnosis("Unschedulable", f"{pod.meta.name}: {pod.unschedulable[:TEXT]}", lasting=False)
@@ -132,7 +172,7 @@ def _diagnose(pod: ObservedPod, pods: Pods) -> Diagnosis | None:
             return found
     stats = pods.stats.get(pod.meta.uid)
     if stats is not None and stats[1].state.reason not in PASSING_STATES:
-        return Diagnosis(stats[1].state.reason, stats[1].state.message[:TEXT], lasting=True)
+        return Diagnosis(stats[1].state.reason[:REASON], stats[1].state.message[:TEXT], lasting=True)
     return None
 
 
@@ -157,7 +197,7 @@ def _said(container: ContainerState) -> tuple[str, str]:
     """Reason and sentence of a termination message of `homeostat fetch` or `homeostat optimize`."""
     try:
         parsed = json.loads(container.message)
-        return str(parsed["reason"]), str(parsed["message"])[:TEXT]
+        return str(parsed["reason"])[:REASON], str(parsed["message"])[:TEXT]
     except (ValueError, TypeError, KeyError):
         reason, because = _MODEL_STEPS[container.name]
         return reason, container.message[-TEXT:] or because

@@ -16,7 +16,7 @@ from homeostat.domain.rollout import Decision, Phase, Stall
 from homeostat.reconcile.deployment_pods import Diagnosis
 from homeostat.reconcile.status import read_conditions, written_conditions
 
-TROUBLES: Final = frozenset({"NameTaken", "ChildRefused"})
+TROUBLES: Final = frozenset({"NameTaken", "ChildRefused", "RefreshNeeded"})
 NOTHING: Final = "NotStalled"
 ALTERNATING: Final = frozenset({"ImageUnavailable"})  # the kubelet alternates between two texts; one is enough
 
@@ -200,7 +200,7 @@ def _stalled(view: View) -> Says:
         return Says("Stalled", True, view.problem.reason, view.problem.because)
     first = view.flight is not None and view.flight.at.first
     sick = view.sick_new if first else view.sick
-    unserved = first or (status.stable is not None and status.stable.ready_replicas == 0)
+    unserved = first or view.updating or (status.stable is not None and status.stable.ready_replicas == 0)
     if unserved and sick is not None and sick.lasting:
         return Says("Stalled", True, sick.reason, sick.because)
     if first and isinstance(view.decided.decision, Stall):
@@ -221,7 +221,9 @@ def _reconciling(view: View, *, is_stalled: bool) -> Says:
     if view.status.stable.ready_replicas == 0:
         return Says("Reconciling", True, "NoReadyPods", "pods are starting")
     if view.updating:
-        return Says("Reconciling", True, "PodsUpdating", "pods with changed settings take the place of the old ones")
+        sick = f" ({view.sick.reason}: {view.sick.because})" if view.sick is not None else ""
+        because = f"pods with changed settings take the place of the old ones{sick}"
+        return Says("Reconciling", True, "PodsUpdating", because)
     return Says("Reconciling", False, "Settled", "nothing is being replaced")
 
 

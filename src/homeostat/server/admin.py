@@ -10,14 +10,15 @@ from urllib.parse import parse_qsl
 import orjson
 
 from homeostat.api.wire.stats import State
-from homeostat.server import metrics, view
-from homeostat.server.bundle import Bundle
-from homeostat.server.counters import LATENCY_BOUNDS, Slot
-from homeostat.server.history import FINE_SECONDS, History
-from homeostat.server.http import TEXT, Exchange, Limits, Server
+from homeostat.server.counting import metrics, view
+from homeostat.server.counting.counters import LATENCY_BOUNDS, Slot
+from homeostat.server.counting.history import FINE_SECONDS, History
+from homeostat.server.counting.view import Pod
+from homeostat.server.life.bundle import Bundle
 from homeostat.server.problem import Problem
 from homeostat.server.settings import Settings
-from homeostat.server.view import Pod
+from homeostat.server.transport.exchange import TEXT, Exchange, Limits
+from homeostat.server.transport.http import Server
 
 MOST_BOUNDS: Final = 4
 LIMITS: Final = Limits(body=64 << 10, connections=256, idle_seconds=120.0)

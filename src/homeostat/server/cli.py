@@ -46,7 +46,7 @@ BOUNDS: Final = {
 def run(argv: list[str]) -> int:
     """Run `serve` or `fetch` (argv[0]). Returns the exit code."""
     if argv[0] == "fetch":
-        from homeostat.server import fetch
+        from homeostat.server.life import fetch
 
         return fetch.run(argv[1:])
     return _serve(argv[1:])
@@ -58,7 +58,7 @@ def _serve(argv: list[str]) -> int:
     except ValueError as error:
         sys.stderr.write(f"homeostat serve: {error}\n")
         return 2
-    from homeostat.server.supervisor import serve
+    from homeostat.server.life.supervisor import serve
 
     if not settings.model_dir.startswith("oci://"):
         if settings.announce and not Path(settings.model_dir).exists():
@@ -77,7 +77,7 @@ def _serve(argv: list[str]) -> int:
 
 def _pulled(settings: Settings, folder: Path, plain_http: tuple[str, ...]) -> Settings:
     """The same for the bundle that the address names, fetched to `folder`. Raises ArtifactError."""
-    from homeostat.server.fetch import fetch
+    from homeostat.server.life.fetch import fetch
 
     sys.stderr.write(f"pulling {settings.model_dir} …\n")
     digest = fetch(settings.model_dir, settings.digest, folder, plain_http)

@@ -5,14 +5,15 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from homeostat.server import grpc, http2
-from homeostat.server.grpc import Call
-from homeostat.server.grpc_service import GrpcService
-from homeostat.server.http import Limits, Server
+from homeostat.server.protocols.grpc_service import GrpcService
 from homeostat.server.service import Service
 from homeostat.server.settings import Settings
-from homeostat.server.spans import Spans
-from homeostat.server.tls import Contexts, handshake
+from homeostat.server.tracing.spans import Spans
+from homeostat.server.transport import grpc, http2
+from homeostat.server.transport.exchange import Limits
+from homeostat.server.transport.grpc import Call
+from homeostat.server.transport.http import Server
+from homeostat.server.transport.tls import Contexts, handshake
 
 BACKLOG: Final = 4096
 

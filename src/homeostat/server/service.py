@@ -7,23 +7,23 @@ from typing import Any, Final
 import orjson
 
 from homeostat import __version__
-from homeostat.server import triton
-from homeostat.server.answers import Answers
 from homeostat.server.asked import Asked
-from homeostat.server.feedback import Feedback, read_key
-from homeostat.server.grpc_service import INFER
-from homeostat.server.http import TEXT
-from homeostat.server.inference import Door, Inference
-from homeostat.server.model import Model
+from homeostat.server.counting.feedback import Feedback, read_key
+from homeostat.server.counting.recorder import Recorder
+from homeostat.server.inference.answers import Answers
+from homeostat.server.inference.model import Model
 from homeostat.server.page import OFF, PATHS, Page
 from homeostat.server.problem import Problem
+from homeostat.server.protocols import triton
 from homeostat.server.protocols.content import content
+from homeostat.server.protocols.grpc_service import INFER
 from homeostat.server.protocols.invocations import Invocations
 from homeostat.server.protocols.kserve_v1 import KServeV1
 from homeostat.server.protocols.open_inference import OpenInference
 from homeostat.server.protocols.open_inference_grpc import OpenInferenceGrpc
-from homeostat.server.recorder import Recorder
 from homeostat.server.settings import Settings
+from homeostat.server.traffic.sides import Door, Inference
+from homeostat.server.transport.exchange import TEXT
 
 REST, GRPC, V1, INVOCATIONS = range(4)  # places in the counters' PROTOCOLS
 EXTENSIONS: Final = ("binary_tensor_data", "model_versions", triton.EXTENSION)
@@ -92,7 +92,9 @@ class Service:
         name = self._settings.name
         says = orjson.dumps(self.metadata)
         config = orjson.dumps(triton.config(self.metadata, self._settings.max_batch_rows))
-        server = orjson.dumps({"name": "homeostat", "version": __version__, "extensions": EXTENSIONS, "openapi": "/openapi.json"})
+        server = orjson.dumps(
+            {"name": "homeostat", "version": __version__, "extensions": EXTENSIONS, "openapi": "/openapi.json"}
+        )
         found: dict[bytes, Handler] = {
             b"/openapi.json": self._openapi,
             b"/v2": lambda a: a.respond(200, server),
@@ -163,9 +165,13 @@ class Service:
     def _openapi(self, asked: Asked) -> None:
         """The document, made for the first one who asks: a start has better to do."""
         if not self._document:
-            from homeostat.server.openapi import document
+            from homeostat.server.protocols.openapi import document
 
-            paths = [(method, path.decode()) for method, table in (("GET", self._get), ("POST", self._post)) for path in table]
+            paths = [
+                (method, path.decode())
+                for method, table in (("GET", self._get), ("POST", self._post))
+                for path in table
+            ]
             name, version = self._settings.name, self._settings.version
             self._document = document(name, version, self.metadata, self._signature.columns, paths)
         asked.respond(200, self._document)

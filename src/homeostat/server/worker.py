@@ -21,28 +21,28 @@ from onnxruntime import RunOptions
 
 from homeostat.api.wire.route import Route
 from homeostat.errors import ArtifactError
-from homeostat.server.answers import Answers, minter
-from homeostat.server.batching import Batcher
-from homeostat.server.bundle import read_bundle
-from homeostat.server.cache import Cached
-from homeostat.server.check import try_model
-from homeostat.server.counters import FAILED, LOADING, READY, Layout, Slot, map_slots
-from homeostat.server.feedback import read_key
-from homeostat.server.inference import Inference
-from homeostat.server.model import load
+from homeostat.server.counting.counters import FAILED, LOADING, READY, Layout, Slot, map_slots
+from homeostat.server.counting.feedback import read_key
+from homeostat.server.counting.recorder import Recorder
+from homeostat.server.inference.answers import Answers, minter
+from homeostat.server.inference.batching import Batcher
+from homeostat.server.inference.cache import Cached
+from homeostat.server.inference.model import load
+from homeostat.server.inference.warm import warm_up
+from homeostat.server.life.bundle import read_bundle
+from homeostat.server.life.check import try_model
+from homeostat.server.life.process import CHECK, CHECKED, DRAIN, GO, LISTEN, LOADED, NOT_READY
+from homeostat.server.life.room import read_room
+from homeostat.server.life.spread import Spread
 from homeostat.server.page import Page
 from homeostat.server.payloads.sampling import Way
 from homeostat.server.ports import Ports
-from homeostat.server.process import CHECK, CHECKED, DRAIN, GO, LISTEN, LOADED, NOT_READY
-from homeostat.server.recorder import Recorder
-from homeostat.server.room import read_room
 from homeostat.server.service import Service
 from homeostat.server.settings import Settings
-from homeostat.server.spans import spans
-from homeostat.server.spread import Spread
-from homeostat.server.tls import Contexts
-from homeostat.server.traffic import POLL_SECONDS, Traffic
-from homeostat.server.warm import warm_up
+from homeostat.server.tracing.spans import spans
+from homeostat.server.traffic.route import POLL_SECONDS, Traffic
+from homeostat.server.traffic.sides import Inference
+from homeostat.server.transport.tls import Contexts
 
 TICK_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 3.0  # an idle connection is closed in a drain after that long without a request

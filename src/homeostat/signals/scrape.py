@@ -50,10 +50,15 @@ class Target(Protocol):
         """Its address, empty before it has one."""
         ...
 
+    @property
+    def admin_tls(self) -> bool:
+        """Whether its admin port speaks TLS."""
+        ...
+
 
 @dataclass(slots=True)
 class _Pod:
-    ip: str
+    base: str
     due: float = 0.0
     busy: bool = False
     interval: float = 1.0
@@ -76,16 +81,16 @@ class Scraper:
 
     def watch(self, owner: Hashable, pods: Iterable[Target], *, interval_seconds: float) -> None:
         """Keep scraping these pods for this owner; an empty iterable stops it. Cheap; called on each reconcile."""
-        wanted = {p.meta.uid: p.ip for p in pods if p.ip}
+        wanted = {p.meta.uid: _base(p) for p in pods if p.ip}
         before, _ = self._watches.pop(owner, (frozenset[str](), 0.0))
         for uid in before - wanted.keys():
             self._leave(owner, uid)
         if not wanted:
             return
         self._watches[owner] = (frozenset(wanted), interval_seconds)
-        for uid, ip in wanted.items():
-            pod = self._pods.setdefault(uid, _Pod(ip))
-            pod.ip = ip
+        for uid, base in wanted.items():
+            pod = self._pods.setdefault(uid, _Pod(base))
+            pod.base = base
             pod.watchers.add(owner)
             pod.interval = min(self._watches[w][1] for w in pod.watchers)
             pod.due = min(pod.due, time.monotonic() + pod.interval)
@@ -108,14 +113,15 @@ class Scraper:
     def baseline(self, pods: Iterable[Target], digest: str) -> Baseline | None:
         """The baseline with this digest, from any of the pods; None until one was read (a read is then started)."""
         found = self._baselines.get(digest)
-        targets = [p.ip for p in pods if p.ip]
+        targets = [_base(p) for p in pods if p.ip]
         if found is None and targets and digest not in self._reading and self._session is not None:
             self._reading[digest] = asyncio.create_task(self._read_baseline(targets, digest))
         return found
 
     async def run(self) -> None:
         """Scrape until cancelled."""
-        connector = aiohttp.TCPConnector(limit=AT_ONCE, keepalive_timeout=15)
+        # the operator reads no Secret, so it knows no authority: like the kubelet's probes, encrypted and not verified
+        connector = aiohttp.TCPConnector(limit=AT_ONCE, keepalive_timeout=15, ssl=False)
         tasks: set[asyncio.Task[None]] = set()
         async with aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as session:
             self._session = session
@@ -137,13 +143,13 @@ class Scraper:
     async def _scrape(self, pod: _Pod) -> None:
         try:
             async with self._slots:
-                content = await self._get(f"http://{pod.ip}:{PORT_ADMIN}/stats")
+                content = await self._get(f"{pod.base}/stats")
             began = time.thread_time()
             stats = PodStats.model_validate(orjson.loads(content))
             self._spent += time.thread_time() - began
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError, orjson.JSONDecodeError) as error:
             SCRAPES.labels("failed").inc()
-            LOG.debug("no stats of %s: %s", pod.ip, error)
+            LOG.debug("no stats of %s: %s", pod.base, error)
         else:
             SCRAPES.labels("ok").inc()
             pod.newest = (time.monotonic(), stats)
@@ -161,17 +167,17 @@ class Scraper:
                     raise aiohttp.ClientPayloadError(f"{url} says more than {MOST_BYTES} bytes")
             return content
 
-    async def _read_baseline(self, addresses: list[str], digest: str) -> None:
+    async def _read_baseline(self, bases: list[str], digest: str) -> None:
         assert self._session is not None
         try:
-            for address in addresses:
+            for base in bases:
                 try:
-                    async with self._session.get(f"http://{address}:{PORT_ADMIN}/stats/baseline") as answer:
+                    async with self._session.get(f"{base}/stats/baseline") as answer:
                         if answer.status == 200 and answer.headers.get("ETag", "").strip('"') == digest:
                             self._keep(digest, Baseline.model_validate(orjson.loads(await answer.read())))
                             return
                 except (aiohttp.ClientError, TimeoutError, OSError, ValidationError, orjson.JSONDecodeError) as error:
-                    LOG.info("no baseline of %s: %s", address, error)
+                    LOG.info("no baseline of %s: %s", base, error)
         finally:
             del self._reading[digest]
 
@@ -179,3 +185,8 @@ class Scraper:
         while len(self._baselines) >= BASELINES_KEPT:
             del self._baselines[next(iter(self._baselines))]
         self._baselines[digest] = baseline
+
+
+def _base(pod: Target) -> str:
+    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+    return f"{'https' if pod.admin_tls else 'http'}://{host}:{PORT_ADMIN}"

@@ -9,7 +9,7 @@ from homeostat.api.kinds import MODEL_DEPLOYMENT, Resource
 from homeostat.api.meta import Meta
 from homeostat.domain.desired.serving import Scale, ServerPod, workload
 from homeostat.domain.desired.serving_options import TEMPLATE, not_carried
-from homeostat.server.optimize import _parser
+from homeostat.server.optimizing.optimize import _parser
 
 MODEL = "sha256:" + "a" * 64
 URI = f"oci://registry:5000/ml/flights@{MODEL}"

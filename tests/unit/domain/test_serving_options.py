@@ -12,8 +12,8 @@ from homeostat.api.meta import Meta
 from homeostat.domain.desired.serving import GRACE_SECONDS, Scale, ServerPod, service_url, workload
 from homeostat.domain.desired.serving_options import TEMPLATE, secrets
 from homeostat.server.cli import _parser, chosen
+from homeostat.server.life.room import POD_BYTES, WORKER_BYTES, Room
 from homeostat.server.payloads.words import FINISH_SECONDS
-from homeostat.server.room import POD_BYTES, WORKER_BYTES, Room
 from homeostat.server.settings import Settings
 
 POD = ServerPod("IfNotPresent", ("registry:5000",))

@@ -136,7 +136,9 @@ class Fleet:
 
     def _pods(self, workload: ObservedDeployment) -> None:
         child = workload.meta.labels[LABEL_VERSION]
-        self.world.workloads.put(replace(workload, updated_replicas=workload.replicas))
+        self.world.workloads.put(
+            replace(workload, updated_replicas=workload.replicas, total_replicas=workload.replicas)
+        )
         present = self.pods(child)
         for gone in present[workload.replicas :]:
             del self.world.pods.rows["ml", gone.meta.name]

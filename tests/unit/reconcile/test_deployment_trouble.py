@@ -172,7 +172,7 @@ def test_settings_that_new_pods_cannot_serve_with_are_said_while_the_old_pods_se
     fleet.change(server={"limits": {"maxBody": "1Ki"}})
     fleet.step()
     workload = fleet.world.workloads.get("ml", "flights-v1")
-    fleet.world.workloads.put(replace(workload, updated_replicas=0))
+    fleet.world.workloads.put(replace(workload, updated_replicas=1, total_replicas=2))
     fleet.slow.add("flights-v1-new")
     fleet._start("v1", "flights-v1-new")
     assert isinstance(fleet.step(), RequeueAfter)

@@ -3,9 +3,9 @@
 import numpy as np
 
 from homeostat.api.wire.bundle import Baseline, Column, PredictionBaseline, Signature
-from homeostat.server.bundle import Bundle
-from homeostat.server.counters import Layout, Slot, map_slots, shared_memory
-from homeostat.server.recorder import TRACK, Recorder
+from homeostat.server.counting.counters import Layout, Slot, map_slots, shared_memory
+from homeostat.server.counting.recorder import TRACK, Recorder
+from homeostat.server.life.bundle import Bundle
 from homeostat.trainer import baseline
 from homeostat.trainer.table import Columns
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.server.agreement import Agreement, Answered, compare
 from homeostat.server.protos import inference_pb2
+from homeostat.server.traffic.agreement import Agreement, Answered, compare
 
 JSON = b"application/json"
 GRPC = b"application/grpc+proto"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from homeostat.errors import ArtifactError
-from homeostat.server.bundle import check_digest, read_bundle
+from homeostat.server.life.bundle import check_digest, read_bundle
 
 
 def _file(path: Path, content: bytes = b"x") -> Path:

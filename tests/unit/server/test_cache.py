@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from homeostat.api.wire.bundle import Signature
-from homeostat.server.cache import ENTRY_BYTES, Cached
-from homeostat.server.model import Model, load
-from homeostat.server.rows import Table
-from homeostat.server.tensors import Tensors
+from homeostat.server.inference.cache import ENTRY_BYTES, Cached
+from homeostat.server.inference.model import Model, load
+from homeostat.server.inference.rows import Table
+from homeostat.server.inference.tensors import Tensors
 from serving import models
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.server.circuit import FAILURES_IN_A_ROW, FIRST_SECONDS, MOST_SECONDS, Admit, Circuit
+from homeostat.server.traffic.circuit import FAILURES_IN_A_ROW, FIRST_SECONDS, MOST_SECONDS, Admit, Circuit
 
 
 def opened(now: float = 0.0) -> Circuit[str]:

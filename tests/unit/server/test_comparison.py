@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from homeostat.api.wire.bundle import FeatureBaseline
-from homeostat.server.comparison import cell_values, differences
-from homeostat.server.optimized import machine
+from homeostat.server.optimizing.comparison import cell_values, differences
+from homeostat.server.optimizing.optimized import machine
 
 
 def changes(name: str, one: list[Any], other: list[Any]) -> tuple[float, float]:

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeostat.api.wire.bundle import Baseline, Column, FeatureBaseline, PredictionBaseline, Signature
-from homeostat.server.counters import NAMES, Layout, NameTable, Shape, Slot, map_slots, shared_memory
-from homeostat.server.recorder import TRACK, Recorder
-from homeostat.server.view import read
+from homeostat.server.counting.counters import NAMES, Layout, NameTable, Shape, Slot, map_slots, shared_memory
+from homeostat.server.counting.recorder import TRACK, Recorder
+from homeostat.server.counting.view import read
 
 SIGNATURE = Signature(task="binary", columns=(Column(name="x", type="number", tensor="t", index=0),), score_output="p")
 BASELINE = Baseline(

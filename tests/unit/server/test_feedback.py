@@ -10,10 +10,10 @@ import pytest
 from homeostat.api.wire.bundle import Signature
 from homeostat.api.wire.prediction_id import Mint, mark
 from homeostat.errors import ArtifactError
-from homeostat.server.counters import LABEL_CELLS, Slot
-from homeostat.server.feedback import MAX_DOCUMENT, Feedback, read_key
+from homeostat.server.counting.counters import LABEL_CELLS, Slot
+from homeostat.server.counting.feedback import MAX_DOCUMENT, Feedback, read_key
+from homeostat.server.counting.view import read
 from homeostat.server.problem import Problem
-from homeostat.server.view import read
 from unit.server import counted
 
 KEY = b"0123456789abcdef"

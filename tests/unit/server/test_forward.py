@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from homeostat.server import forward, outgoing
-from homeostat.server.forward import Failure, Pool
-from homeostat.server.outgoing import Reply
+from homeostat.server.traffic import forward, outgoing
+from homeostat.server.traffic.forward import Failure, Pool
+from homeostat.server.traffic.outgoing import Reply
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: text/x\r\nx-mine: 1\r\n\r\nok"
 REQUEST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"

@@ -3,9 +3,9 @@
 import orjson
 
 from homeostat.api.wire.stats import History as Wire
-from homeostat.server.history import COARSE_BLOCKS, FINE_BLOCKS, History
-from homeostat.server.recorder import TRACK
-from homeostat.server.view import read
+from homeostat.server.counting.history import COARSE_BLOCKS, FINE_BLOCKS, History
+from homeostat.server.counting.recorder import TRACK
+from homeostat.server.counting.view import read
 from unit.server import counted
 
 HEAD = {"v": 1, "model": "m", "version": "v7", "start": "s", "now": 1.0}

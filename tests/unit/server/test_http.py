@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from unittest.mock import Mock
 
-from homeostat.server.http import Connection, Limits, Server
+from homeostat.server.transport.exchange import Limits
+from homeostat.server.transport.http import Connection, Server
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 

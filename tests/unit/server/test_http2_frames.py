@@ -7,9 +7,9 @@ from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeostat.server import grpc_wire as wire
-from homeostat.server import http2_frames as h2
-from homeostat.server.http2_headers import Headers
+from homeostat.server.transport import grpc_wire as wire
+from homeostat.server.transport import http2_frames as h2
+from homeostat.server.transport.http2_headers import Headers
 
 REQUIRED = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a.B/C")]
 NAMES = st.sampled_from([b"x-a", b"x-b", b"user-agent", b"x-long-" + b"n" * 300])

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from homeostat.api.wire.route import Route
-from homeostat.server.http import JSON
-from homeostat.server.inference import CHOSEN, STABLE, Door, Inference, hop_of
-from homeostat.server.recorder import TRACK
-from homeostat.server.traffic import Traffic
-from homeostat.server.work import Work
+from homeostat.server.counting.recorder import TRACK
+from homeostat.server.inference.work import Work
+from homeostat.server.traffic.route import Traffic
+from homeostat.server.traffic.sides import CHOSEN, STABLE, Door, Inference, hop_of
+from homeostat.server.transport.exchange import JSON
 
 DOOR = Door(0, lambda asked: Work(None, None))  # type: ignore[arg-type]
 

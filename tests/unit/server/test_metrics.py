@@ -7,10 +7,10 @@ import numpy as np
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from homeostat.server.counters import DROPPED, PROTOCOLS, TURNED_AWAY, Slot
-from homeostat.server.metrics import Exposition, Now
-from homeostat.server.recorder import TRACK
-from homeostat.server.view import Pod, exemplars, read
+from homeostat.server.counting.counters import DROPPED, PROTOCOLS, TURNED_AWAY, Slot
+from homeostat.server.counting.metrics import Exposition, Now
+from homeostat.server.counting.recorder import TRACK
+from homeostat.server.counting.view import Pod, exemplars, read
 from unit.server import counted
 
 POD = Pod('a "model"\\', "v7", "2026-11-25T08:25:02Z", counted.BASELINE)

@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 
 from homeostat.api.wire.bundle import Signature
 from homeostat.errors import ArtifactError
-from homeostat.server.answers import Answers, Outcome, minter
-from homeostat.server.bundle import Bundle
 from homeostat.server.cli import chosen
-from homeostat.server.counters import Layout, map_slots, shared_memory
-from homeostat.server.graph import graph_of
-from homeostat.server.model import Model, TensorModel, load
+from homeostat.server.counting.counters import Layout, map_slots, shared_memory
+from homeostat.server.counting.recorder import Recorder
+from homeostat.server.inference.answers import Answers, Outcome, minter
+from homeostat.server.inference.graph import graph_of
+from homeostat.server.inference.model import Model, TensorModel, load
+from homeostat.server.inference.rows import Table
+from homeostat.server.inference.tensors import Tensors
+from homeostat.server.life.bundle import Bundle
 from homeostat.server.payloads import schema as schemas
 from homeostat.server.payloads.channel import PART_BYTES, Inlet, Outlet, pair
 from homeostat.server.payloads.events import Events
@@ -33,10 +36,7 @@ from homeostat.server.payloads.options import Options, check_columns, options
 from homeostat.server.payloads.parquet import Parquet, file_name
 from homeostat.server.payloads.sampling import Payloads
 from homeostat.server.payloads.schema import Field, Schema
-from homeostat.server.recorder import Recorder
-from homeostat.server.rows import Table
 from homeostat.server.settings import Settings
-from homeostat.server.tensors import Tensors
 from serving import models
 from unit.server.test_cache import table
 
@@ -260,7 +260,7 @@ def test_all_types_are_read_back_from_a_file() -> None:
 
 
 def _numpy(name: str) -> Any:
-    from homeostat.server.graph import NUMPY
+    from homeostat.server.inference.graph import NUMPY
 
     return NUMPY[name]
 

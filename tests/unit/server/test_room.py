@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from homeostat.server.room import Room, read_room
+from homeostat.server.life.room import Room, read_room
 
 CORES = len(os.sched_getaffinity(0))
 MIB = 1 << 20

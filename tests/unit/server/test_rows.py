@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.api.wire.bundle import Column, Signature
+from homeostat.server.inference.rows import TableReader as Reader
 from homeostat.server.problem import Problem
-from homeostat.server.rows import TableReader as Reader
 
 SIGNATURE = Signature(
     task="binary",

@@ -5,8 +5,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homeostat.server.counters import SEEN_SETS, SEEN_WAYS
-from homeostat.server.seen import _SPREAD, Seen
+from homeostat.server.counting.counters import SEEN_SETS, SEEN_WAYS
+from homeostat.server.counting.seen import _SPREAD, Seen
 from unit.server import counted
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from homeostat.server.spans import is_wanted
-from homeostat.server.tracing import is_sampled, trace_id
+from homeostat.server.tracing.context import is_sampled, trace_id
+from homeostat.server.tracing.spans import is_wanted
 
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from homeostat.server.spread import shed, targets
+from homeostat.server.life.spread import shed, targets
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.api.wire.route import LANES, Route, Rule, Sticky
-from homeostat.server.forward import request_bytes
-from homeostat.server.sticky import Keys, cookie
-from homeostat.server.traffic import BLOCK, HERE, THERE, Draw, Shares, Split, Traffic
+from homeostat.server.traffic.forward import request_bytes
+from homeostat.server.traffic.route import BLOCK, HERE, THERE, Draw, Shares, Split, Traffic
+from homeostat.server.traffic.sticky import Keys, cookie
 
 CANDIDATE = Route(epoch=1, target="http://v8", version="v8", weight=0)
 Headers = list[tuple[bytes, bytes]]

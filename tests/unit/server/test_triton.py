@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from homeostat.server import triton
+from homeostat.server.protocols import triton
 from homeostat.server.settings import Settings
 
 SETTINGS = Settings(model_dir="m", name="flights", version="v7", admin_port=9002)

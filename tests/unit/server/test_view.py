@@ -6,9 +6,9 @@ import numpy as np
 
 from homeostat.api.wire.bundle import FeatureBaseline
 from homeostat.api.wire.stats import PodStats, RolloutStats, State
-from homeostat.server.counters import BUCKETS, LATENCY_BOUNDS, OUTCOMES, TRACKS, NameTable, Slot
-from homeostat.server.recorder import TRACK
-from homeostat.server.view import Pod, View, pod_stats, read, rollout_stats
+from homeostat.server.counting.counters import BUCKETS, LATENCY_BOUNDS, OUTCOMES, TRACKS, NameTable, Slot
+from homeostat.server.counting.recorder import TRACK
+from homeostat.server.counting.view import Pod, View, pod_stats, read, rollout_stats
 from homeostat.stats import gram
 from unit.server import counted
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from homeostat.server.warm import SECONDS, warm_up
+from homeostat.server.inference.warm import SECONDS, warm_up
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (2, [1, 2]), (32, [1, 2, 8, 32]), (1024, [1, 2, 8, 32, 1024])])

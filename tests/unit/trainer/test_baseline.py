@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from homeostat.api.wire.bundle import Baseline, GramBaseline, PredictionBaseline
-from homeostat.server.view import read
+from homeostat.server.counting.view import read
 from homeostat.trainer import baseline
 from homeostat.trainer.table import Columns
 from unit.server import counted

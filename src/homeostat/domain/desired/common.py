@@ -63,10 +63,12 @@ def resources(wanted: Resources | None, *, cpu: str, memory: str) -> Manifest:
     return amounts
 
 
-def http_probe(path: str, port: int, *, period: int = 5, failures: int = 3, timeout: int = 2) -> Manifest:
-    """An HTTP probe. period, timeout: seconds."""
+def http_probe(
+    path: str, port: int, *, period: int = 5, failures: int = 3, timeout: int = 2, scheme: str = ""
+) -> Manifest:
+    """An HTTP probe. period, timeout: seconds. scheme: `HTTPS`; HTTP when empty."""
     return {
-        "httpGet": {"path": path, "port": port},
+        "httpGet": {"path": path, "port": port, **({"scheme": scheme} if scheme else {})},
         "periodSeconds": period,
         "timeoutSeconds": timeout,
         "failureThreshold": failures,

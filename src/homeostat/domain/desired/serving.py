@@ -1,13 +1,14 @@
 """What serves one version of a model: Deployment, Service, PodDisruptionBudget, autoscaler; and the front Service.
 
 A version's pod template depends on the spec's pod settings and on its track in status only: nothing that an operator's
-upgrade changes may enter it (a test pins its digest). Whoever changes the template keeps this one for tracks that have it.
+upgrade changes may enter it (a test pins its digest). Whoever changes the template keeps this one for tracks that have it:
+`Track.template` names a track's revision, new tracks and refreshed ones get the newest (`serving_options.TEMPLATE`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from homeostat.api.deployment import Autoscaling, Track
 from homeostat.api.kinds import Deployment
@@ -18,8 +19,10 @@ from homeostat.api.names import (
     LABEL_MODEL,
     LABEL_VERSION,
     PORT_ADMIN,
+    PORT_GRPC,
     PORT_REST,
 )
+from homeostat.api.serving import byte_size
 from homeostat.domain.desired.common import (
     Manifest,
     container_security,
@@ -28,6 +31,18 @@ from homeostat.domain.desired.common import (
     owner_reference,
     pod_security,
     resources,
+)
+from homeostat.domain.desired.serving_options import (
+    LEAST_MIB,
+    arguments,
+    is_secure,
+    memory,
+    mounted,
+    mounts,
+    options,
+    template_of,
+    volumes,
+    workers,
 )
 
 ANNOTATION_MODEL_DIGEST: Final = f"{GROUP}/model-digest"
@@ -40,7 +55,8 @@ MODEL_DIR: Final = "/model"
 POD_DIR: Final = "/etc/homeostat/pod"
 TMP: Final = "/tmp"  # noqa: S108 the pod's own emptyDir
 GRACE_SECONDS: Final = 40  # the server's lame duck (5 s), drain (20 s) and their ends
-START_FAILURES: Final = 60
+PAYLOAD_GRACE_SECONDS: Final = 5  # what the payload logger may take after that
+START_FAILURES: Final = 60  # seconds until the admin port answers; loading comes after, and may take its own time
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +85,11 @@ def child_name(deployment: Deployment, child: str) -> str:
     return f"{deployment.meta.name}-{child}"
 
 
-def service_url(deployment: Deployment, child: str = "") -> str:
+def service_url(deployment: Deployment, track: Track | None = None) -> str:
     """Base URL of a version's Service, or of the front Service."""
-    name = child_name(deployment, child) if child else deployment.meta.name
-    return f"http://{name}.{deployment.meta.namespace}.svc:{PORT_REST}"
+    name = child_name(deployment, track.child) if track is not None else deployment.meta.name
+    scheme = "https" if is_secure(deployment.spec, track or deployment.status.stable) else "http"
+    return f"{scheme}://{name}.{deployment.meta.namespace}.svc:{PORT_REST}"
 
 
 def bounds(deployment: Deployment, scale: Scale) -> tuple[int, int]:
@@ -115,7 +132,7 @@ def workload(deployment: Deployment, track: Track, role: str, scale: Scale, pod:
 
 def version_service(deployment: Deployment, child: str, *, is_open: bool) -> Manifest:
     """A version's own Service, the target of forwards. Closed, it selects no pod."""
-    return _service(_metadata(deployment, child), _selector(deployment, child if is_open else CLOSED))
+    return _service(deployment, _metadata(deployment, child), _selector(deployment, child if is_open else CLOSED))
 
 
 def front_service(deployment: Deployment, child: str) -> Manifest:
@@ -126,7 +143,7 @@ def front_service(deployment: Deployment, child: str) -> Manifest:
         "labels": labels(deployment.meta.name, "server", {LABEL_MODEL: deployment.meta.name}),
         "ownerReferences": [owner_reference(deployment.kind, deployment.meta)],
     }
-    return _service(metadata, _selector(deployment, child or CLOSED))
+    return _service(deployment, metadata, _selector(deployment, child or CLOSED))
 
 
 def disruption_budget(deployment: Deployment, child: str) -> Manifest:
@@ -177,13 +194,17 @@ def _metadata(deployment: Deployment, child: str) -> Manifest:
     }
 
 
-def _service(metadata: Manifest, selector: dict[str, str]) -> Manifest:
-    port = {"name": "http", "port": PORT_REST, "protocol": "TCP", "targetPort": "http"}
+def _service(deployment: Deployment, metadata: Manifest, selector: dict[str, str]) -> Manifest:
+    """Both ports, whatever the pods have: on pods of before gRPC its port has no endpoint and refuses connections."""
+    secure = is_secure(deployment.spec, deployment.status.stable)
+    rest = {"name": "http", "port": PORT_REST, "targetPort": "http", "appProtocol": "https" if secure else "http"}
+    spoken = "https" if secure else "kubernetes.io/h2c"
+    grpc = {"name": "grpc", "port": PORT_GRPC, "targetPort": "grpc", "appProtocol": spoken}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata,
-        "spec": {"selector": selector, "ports": [port]},
+        "spec": {"selector": selector, "ports": [{**port, "protocol": "TCP"} for port in (rest, grpc)]},
     }
 
 
@@ -196,10 +217,12 @@ def _pinned(track: Track, pod: ServerPod) -> ServerPod:
 def _pod(deployment: Deployment, track: Track, installed: ServerPod) -> Manifest:
     pod = _pinned(track, installed)
     route = {"path": "route", "fieldRef": {"fieldPath": f"metadata.annotations['{ANNOTATION_ROUTE}']"}}
+    server = options(deployment.spec, track)
+    grace = GRACE_SECONDS + (PAYLOAD_GRACE_SECONDS if server.payload_logging is not None else 0)
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace,
         "securityContext": pod_security(),
         "topologySpreadConstraints": [_spread(deployment, track)],
         "initContainers": [
@@ -211,6 +234,7 @@ def _pod(deployment: Deployment, track: Track, installed: ServerPod) -> Manifest
             {"name": "model", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
             {"name": "pod", "downwardAPI": {"items": [route]}},
+            *volumes(mounted(server)),
         ],
     }
 
@@ -226,7 +250,7 @@ def _spread(deployment: Deployment, track: Track) -> Manifest:
 
 
 def _container(name: str, deployment: Deployment, track: Track, pod: ServerPod, args: list[str]) -> Manifest:
-    workers = deployment.spec.server.workers if name == SERVER else 1
+    server = options(deployment.spec, track)
     return {
         "name": name,
         "image": track.image,
@@ -234,7 +258,7 @@ def _container(name: str, deployment: Deployment, track: Track, pod: ServerPod, 
         "args": args,
         "env": [{"name": "HOME", "value": TMP}],
         "resources": resources(
-            deployment.spec.server.resources, cpu="100m", memory=f"{max(192, 128 + 64 * workers)}Mi"
+            server.resources, cpu="100m", memory=memory(server) if name == SERVER else f"{LEAST_MIB}Mi"
         ),
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -253,30 +277,48 @@ def _plain_http(pod: ServerPod) -> list[str]:
 def _optimizing(deployment: Deployment, track: Track, pod: ServerPod) -> list[Manifest]:
     """The container that makes the model cheaper, when that is asked for."""
     wanted = deployment.spec.optimization
-    if wanted is None:
+    if wanted is None or template_of(track) < 2:  # an image of before has no such command
         return []
     args = ["optimize", "--model-dir", MODEL_DIR, "--type", wanted.type, "--tolerance", f"{wanted.tolerance:g}"]
     args += ["--required"] if wanted.required else []
+    limits = options(deployment.spec, track).limits
+    if limits is not None and limits.max_model is not None:
+        args += ["--max-model-bytes", str(byte_size(limits.max_model))]
     if wanted.share:
         args += ["--share-at", track.uri, *_plain_http(pod)]
     return [_container(OPTIMIZE, deployment, track, pod, args)]
 
 
 def _server(deployment: Deployment, track: Track, pod: ServerPod) -> Manifest:
+    server, new = options(deployment.spec, track), template_of(track) >= 2
     args = ["serve", "--model-dir", MODEL_DIR, "--name", deployment.meta.name, "--version", track.child]
     args += ["--deployment-uid", deployment.meta.uid, "--route-file", f"{POD_DIR}/route"]
-    args += ["--workers", str(deployment.spec.server.workers)]
-    container = _container(SERVER, deployment, track, pod, args)
-    mounts: list[Any] = [
-        {"name": "model", "mountPath": MODEL_DIR, "readOnly": True},
-        {"name": "tmp", "mountPath": TMP},
-        {"name": "pod", "mountPath": POD_DIR, "readOnly": True},
-    ]
+    args += ["--workers", str(workers(server))]
+    if new:
+        args += ["--digest", track.digest, *arguments(server)]
+        args += _plain_http(pod) if server.payload_logging is not None else []
+    found = mounted(server)
+    scheme = "HTTPS" if server.tls is not None and server.tls.admin else ""
     return {
-        **container,
-        "ports": [{"name": "http", "containerPort": PORT_REST}, {"name": "admin", "containerPort": PORT_ADMIN}],
-        "startupProbe": http_probe("/livez", PORT_ADMIN, period=1, failures=START_FAILURES),
-        "readinessProbe": http_probe("/readyz", PORT_ADMIN, period=2, failures=2),
-        "livenessProbe": http_probe("/livez", PORT_ADMIN, period=10, timeout=5),
-        "volumeMounts": mounts,
+        **_container(SERVER, deployment, track, pod, args),
+        "ports": [
+            {"name": "http", "containerPort": PORT_REST},
+            *([{"name": "grpc", "containerPort": PORT_GRPC}] if new else []),
+            {"name": "admin", "containerPort": PORT_ADMIN},
+        ],
+        **({"resizePolicy": [_in_place("cpu"), _in_place("memory")]} if new else {}),
+        "startupProbe": http_probe("/livez", PORT_ADMIN, period=1, failures=START_FAILURES, scheme=scheme),
+        "readinessProbe": http_probe("/readyz", PORT_ADMIN, period=2, failures=2, scheme=scheme),
+        "livenessProbe": http_probe("/livez", PORT_ADMIN, period=10, timeout=5, scheme=scheme),
+        "volumeMounts": [
+            {"name": "model", "mountPath": MODEL_DIR, "readOnly": True},
+            {"name": "tmp", "mountPath": TMP},
+            {"name": "pod", "mountPath": POD_DIR, "readOnly": True},
+            *mounts(found),
+        ],
     }
+
+
+def _in_place(resource: str) -> Manifest:
+    """A resized pod is not restarted: the server follows its limits."""
+    return {"resourceName": resource, "restartPolicy": "NotRequired"}

@@ -19,7 +19,15 @@ from homeostat.api.names import (
     LABEL_TRAINING,
 )
 from homeostat.api.training import ModelTrainingSpec, RunStatus
-from homeostat.api.wire.run import PERMANENT_EXIT, ChampionPlan, GatePlan, RunPlan, RunSummary, SklearnPlan
+from homeostat.api.wire.run import (
+    PERMANENT_EXIT,
+    ChampionPlan,
+    GatePlan,
+    OptimizationPlan,
+    RunPlan,
+    RunSummary,
+    SklearnPlan,
+)
 from homeostat.domain.desired.common import (
     MANAGED_BY,
     Manifest,
@@ -65,9 +73,17 @@ def run_plan(training: Training, number: int, champion: ChampionPlan | None, pod
             GatePlan(metric=g.metric, min=g.min, max=g.max, max_regression=g.max_regression) for g in spec.gates
         ),
         champion=champion,
+        optimization=_optimization(spec),
         repository=repository(pod.artifacts_uri, namespace, training.meta.name),
         plain_http=pod.plain_http,
     )
+
+
+def _optimization(spec: ModelTrainingSpec) -> OptimizationPlan | None:
+    wanted = spec.optimization
+    if wanted is None:
+        return None
+    return OptimizationPlan(type=wanted.type, tolerance=wanted.tolerance, required=wanted.required)
 
 
 def _sklearn(spec: ModelTrainingSpec) -> SklearnPlan:

@@ -12,10 +12,10 @@ import orjson
 
 from homeostat import __version__
 from homeostat.api.wire.bundle import Baseline
-from homeostat.server.answers import Answers
 from homeostat.server.asked import Asked
-from homeostat.server.counters import Slot
-from homeostat.server.model import Model
+from homeostat.server.counting.counters import Slot
+from homeostat.server.inference.answers import Answers
+from homeostat.server.inference.model import Model
 from homeostat.server.page.form import form_of
 from homeostat.server.page.live import Live
 from homeostat.server.problem import Problem

@@ -5,10 +5,10 @@ from typing import Any, Final
 import numpy as np
 
 from homeostat.api.wire.bundle import Baseline, Column, FeatureBaseline
-from homeostat.server.answers import Answers
-from homeostat.server.examples import values_of
-from homeostat.server.model import Model
-from homeostat.server.tensors import Tensors
+from homeostat.server.inference.answers import Answers
+from homeostat.server.inference.examples import values_of
+from homeostat.server.inference.model import Model
+from homeostat.server.inference.tensors import Tensors
 
 MOST_FIELDS: Final = 300  # columns; a wider row is written as JSON
 MOST_VALUES: Final = 2000  # of an example tensor; a larger one is made in the browser

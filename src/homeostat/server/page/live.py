@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from homeostat.server.counters import BUCKETS, CODES, COUNTERS, LATENCY_BOUNDS, READY, TRACKS, Slot, totals
+from homeostat.server.counting.counters import BUCKETS, CODES, COUNTERS, LATENCY_BOUNDS, READY, TRACKS, Slot, totals
 
 POINTS: Final = 121  # two minutes, a point a second
 FRESH_SECONDS: Final = 0.2  # a point that is younger is given again: many readers cost no more than one

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from homeostat.server.counters import TRACKS
+from homeostat.server.counting.counters import TRACKS
 from homeostat.server.payloads.body import Body
 from homeostat.server.payloads.columns import Column, fitted, input_values, shown
 from homeostat.server.payloads.frames import Records

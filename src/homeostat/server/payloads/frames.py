@@ -14,13 +14,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from homeostat.server.graph import NUMPY
+from homeostat.server.inference.graph import NUMPY
+from homeostat.server.inference.rows import Table
+from homeostat.server.inference.tensors import Tensors
 from homeostat.server.payloads.schema import Field, Schema
-from homeostat.server.rows import Table
-from homeostat.server.tensors import Tensors
 
 if TYPE_CHECKING:  # the logger has no runtime
-    from homeostat.server.answers import Outcome
+    from homeostat.server.inference.answers import Outcome
 
 _SIZE: Final = struct.Struct("<I")
 Parts = Sequence[memoryview]

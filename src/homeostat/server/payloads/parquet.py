@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from homeostat.server.counters import TRACKS
+from homeostat.server.counting.counters import TRACKS
 from homeostat.server.payloads.body import Body
 from homeostat.server.payloads.columns import Column, fitted, input_values, shown
 from homeostat.server.payloads.frames import Records

@@ -10,15 +10,15 @@ from math import log, log1p
 from random import random
 from typing import Any, Final
 
-from homeostat.server.answers import Answers, Outcome
-from homeostat.server.model import Model
+from homeostat.server.counting.recorder import Recorder
+from homeostat.server.inference.answers import Answers, Outcome
+from homeostat.server.inference.model import Model
+from homeostat.server.inference.work import Work
 from homeostat.server.payloads.channel import Outlet
 from homeostat.server.payloads.frames import frame
 from homeostat.server.payloads.options import check_columns, options
 from homeostat.server.payloads.schema import Schema, write
-from homeostat.server.recorder import Recorder
 from homeostat.server.settings import Settings
-from homeostat.server.work import Work
 
 FINISH_SECONDS: Final = 1.0
 

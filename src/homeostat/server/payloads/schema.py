@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 if TYPE_CHECKING:  # the logger has no runtime
-    from homeostat.server.answers import Answers
-    from homeostat.server.model import Model
+    from homeostat.server.inference.answers import Answers
+    from homeostat.server.inference.model import Model
 
 MAX_BYTES: Final = 16 << 20
 INPUT_TYPES: Final = {"number": "FP32", "string": "BYTES"}

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import orjson
 
-from homeostat.server.answers import Answers, Outcome
-from homeostat.server.given import show
+from homeostat.server.inference.answers import Answers, Outcome
+from homeostat.server.inference.given import show
+from homeostat.server.inference.rows import TableReader
+from homeostat.server.inference.tensors import TensorReader
+from homeostat.server.inference.work import Rows
 from homeostat.server.problem import Problem
-from homeostat.server.rows import TableReader
-from homeostat.server.tensors import TensorReader
-from homeostat.server.work import Rows
 
 Reader = TableReader | TensorReader
 _MISSING: Final = object()

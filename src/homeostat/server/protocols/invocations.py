@@ -5,16 +5,16 @@ from typing import Any, Final
 
 import orjson
 
-from homeostat.server.answers import Answers, Outcome
 from homeostat.server.asked import Answer, Asked
-from homeostat.server.given import show
-from homeostat.server.http import JSON
+from homeostat.server.inference.answers import Answers, Outcome
+from homeostat.server.inference.given import show
+from homeostat.server.inference.rows import TableReader
+from homeostat.server.inference.work import Rows, Work
 from homeostat.server.problem import Problem
 from homeostat.server.protocols import frames
 from homeostat.server.protocols.content import content, parsed, shrunk
 from homeostat.server.protocols.frames import Reader
-from homeostat.server.rows import TableReader
-from homeostat.server.work import Rows, Work
+from homeostat.server.transport.exchange import JSON
 
 CSV: Final = b"text/csv"
 FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")

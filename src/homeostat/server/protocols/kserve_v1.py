@@ -2,14 +2,14 @@
 
 from functools import partial
 
-from homeostat.server.answers import Answers, Outcome
 from homeostat.server.asked import Answer, Asked
-from homeostat.server.http import JSON
+from homeostat.server.inference.answers import Answers, Outcome
+from homeostat.server.inference.work import Work
 from homeostat.server.problem import Problem
 from homeostat.server.protocols import frames
 from homeostat.server.protocols.content import content, parsed, shrunk
 from homeostat.server.protocols.frames import Reader
-from homeostat.server.work import Work
+from homeostat.server.transport.exchange import JSON
 
 
 class KServeV1:

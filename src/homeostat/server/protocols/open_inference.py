@@ -8,16 +8,16 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from homeostat.server.answers import Answers, Outcome
 from homeostat.server.asked import Answer, Asked
-from homeostat.server.given import Given, checked_shape, given, show
-from homeostat.server.http import JSON
+from homeostat.server.inference.answers import Answers, Outcome
+from homeostat.server.inference.given import Given, checked_shape, given, show
+from homeostat.server.inference.rows import Table, TableReader
+from homeostat.server.inference.tensors import TensorReader
+from homeostat.server.inference.work import Work
 from homeostat.server.problem import Problem
 from homeostat.server.protocols.content import content, parsed, shrunk
 from homeostat.server.protocols.skeleton import Skeletons
-from homeostat.server.rows import Table, TableReader
-from homeostat.server.tensors import TensorReader
-from homeostat.server.work import Work
+from homeostat.server.transport.exchange import JSON
 
 BINARY: Final = b"application/octet-stream"
 _OBJECTS: Final = 64  # beyond two for each input

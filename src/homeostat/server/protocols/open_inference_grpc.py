@@ -9,16 +9,16 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from homeostat.server.answers import Answers, Outcome
 from homeostat.server.asked import Answer
-from homeostat.server.given import Given, checked_shape, given, text_of
-from homeostat.server.graph import NUMPY
+from homeostat.server.inference.answers import Answers, Outcome
+from homeostat.server.inference.given import Given, checked_shape, given, text_of
+from homeostat.server.inference.graph import NUMPY
+from homeostat.server.inference.rows import TableReader
+from homeostat.server.inference.tensors import TensorReader
+from homeostat.server.inference.work import Work
 from homeostat.server.problem import Problem
 from homeostat.server.protocols.open_inference import raw
 from homeostat.server.protos import inference_pb2 as wire
-from homeostat.server.rows import TableReader
-from homeostat.server.tensors import TensorReader
-from homeostat.server.work import Work
 
 KIND: Final = b"application/grpc+proto"
 _FIELDS: Final = {

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from homeostat.server.rows import Table
+from homeostat.server.inference.rows import Table
 
 _VALUE: Final = re.compile(rb'"data": ?\[([^\]]*)\]')
 _MOST: Final = 64  # skeletons that are kept

@@ -1,0 +1,1 @@
+"""What is counted in shared memory, and how it is shown."""

@@ -1,0 +1,1 @@
+"""Trace context, and OpenTelemetry's spans where they are asked for."""
