@@ -44,8 +44,7 @@ def fetch(uri: str, digest: str, to: Path, plain_http: tuple[str, ...]) -> str:
     model = _named_model(pulled.files, to, uri)
     found = _sha256(model)
     try:
-        if digest and digest != found:
-            raise ArtifactError("DigestMismatch", f"{uri} holds {MODEL_FILE} with digest {found}, but {digest} is wanted")
+        _check_digest(digest, found, uri)
         _check_manifest(to, pulled.files)
     except ArtifactError:
         model.unlink(missing_ok=True)
@@ -56,6 +55,11 @@ def fetch(uri: str, digest: str, to: Path, plain_http: tuple[str, ...]) -> str:
         )
         (to / name).unlink()
     return found
+
+
+def _check_digest(wanted: str, found: str, uri: str) -> None:
+    if wanted and wanted != found:
+        raise ArtifactError("DigestMismatch", f"{uri} holds {MODEL_FILE} with digest {found}, but {wanted} is wanted")
 
 
 def _named_model(files: dict[str, Path], to: Path, uri: str) -> Path:
