@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,16 +102,27 @@ def ready_pods(namespace: str) -> list[str]:
     ]
 
 
+def reachable(host: str) -> bool:
+    try:
+        socket.create_connection((host, 8080), 5).close()
+    except OSError:
+        return False
+    return True
+
+
 def goes_on(users: Users) -> None:
     """Ten seconds more."""
     wanted = sum(users.answers.values()) + 3000
     eventually(lambda: sum(users.answers.values()) > wanted, 60, "answers")
 
 
+@pytest.mark.timeout(1500)
 def test_no_request_is_lost_over_rollouts_rollbacks_deletions_and_scaling(namespace: str, digests: list[str]) -> None:
     serve(namespace, digests, 0)
     wait_condition((namespace, "md", NAME), "Ready", ("True", "Serving"), 120)
-    with Users([8080], 300.0, address(namespace, NAME), request()) as users:
+    host = address(namespace, NAME)
+    eventually(lambda: reachable(host), 30, "the node's rules for the new Service")
+    with Users([8080], 300.0, host, request()) as users:
         eventually(lambda: users.answers["200"] > 300, 30, "answers")
         for number in range(1, TIMES + 1):
             serve(namespace, digests, number)

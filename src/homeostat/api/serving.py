@@ -174,6 +174,21 @@ class Statistics(ApiModel):
             description="False: no feature and score is counted; a DriftMonitor of this deployment then has `InsufficientData`. Default: true."
         ),
     ] = True
+    sample: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of the rows whose features and scores are counted, drawn row by row, above 0 to 1. Requests, rows, latency, outcomes and labels are counted in full. A DriftMonitor needs its rows of those that are drawn. Default: 1 (every row). Example: 0.1.",
+        ),
+    ] = None
+    cel: ClassVar = (
+        Rule(
+            "!has(self.sample) || !has(self.enabled) || self.enabled",
+            "sample needs enabled: true: take out sample, or enable the statistics",
+            ".sample",
+        ),
+    )
 
 
 class HttpSink(ApiModel):

@@ -111,6 +111,8 @@ def chosen(argv: list[str], environment: Mapping[str, str]) -> tuple[Settings, t
         raise ValueError("--tls-client-ca and --tls-admin need --tls-cert and --tls-key")
     if (options.payload_drop or options.payload_hash or options.payload_salt_file) and not options.payload_to:
         raise ValueError("--payload-drop, --payload-hash and --payload-salt-file need --payload-to")
+    if not options.stats and options.stats_sample < 1:
+        raise ValueError("--stats-sample counts nothing with --no-stats: leave one of them out")
     return Settings(**found), tuple(options.plain_http)
 
 
@@ -164,8 +166,7 @@ def _parser(ports: tuple[int, int, int] = (PORT_REST, PORT_GRPC, PORT_ADMIN)) ->
         action=argparse.BooleanOptionalAction,
         help="a page at / to try the model (default: for a MODEL yes, in a pod no)",
     )
-    parser.add_argument("--no-stats", dest="stats", action="store_false", help="count no features and scores")
-    parser.add_argument("--feature-bins", action="store_true", help="/metrics carries the features' cells too")
+    _add_statistics(parser)
     parser.add_argument("--feedback-key-file", default="", help="file with the key of prediction ids' MACs")
     parser.add_argument(
         "--cache-rows", type=_natural, default=0, help="predicted rows that a worker remembers; 0: none"
@@ -175,6 +176,17 @@ def _parser(ports: tuple[int, int, int] = (PORT_REST, PORT_GRPC, PORT_ADMIN)) ->
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=kind, default=defaults[name], help=f"{text} (default %(default)s)")
     return parser
+
+
+def _add_statistics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-stats", dest="stats", action="store_false", help="count no features and scores")
+    parser.add_argument(
+        "--stats-sample",
+        type=_some,
+        default=1.0,
+        help="share of the rows whose features and scores are counted, above 0 (default %(default)s)",
+    )
+    parser.add_argument("--feature-bins", action="store_true", help="/metrics carries the features' cells too")
 
 
 def _add_payloads(parser: argparse.ArgumentParser) -> None:
@@ -193,6 +205,13 @@ def _share(text: str) -> float:
     share = float(text)
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"{text} must be between 0 and 1")
+    return share
+
+
+def _some(text: str) -> float:
+    share = _share(text)
+    if share == 0:
+        raise argparse.ArgumentTypeError("0 counts nothing: give a share above 0, or --no-stats")
     return share
 
 

@@ -20,6 +20,7 @@ class Settings:
     payload_to: where payloads go, empty: nowhere; `payload_rows` and `payload_seconds` 0: what suits the sink
     (`server.payloads.options`).
     announce: say what happens on standard error and, when ready, the addresses on standard output.
+    stats_sample: share of the rows that enter features, scores and their products, above 0 to 1.
     page: `/` of the serving port is a page to try the model (`server.page`).
     """
 
@@ -59,6 +60,7 @@ class Settings:
     lame_duck: float = 5.0
     drain: float = 20.0
     stats: bool = True
+    stats_sample: float = 1.0
     feature_bins: bool = False
     feedback_horizon: float = 35 * 86400.0
     feedback_key_file: str = ""

@@ -23,7 +23,7 @@ from homeostat.api.wire.route import Route
 from homeostat.errors import ArtifactError
 from homeostat.server.counting.counters import FAILED, LOADING, READY, Layout, Slot, map_slots
 from homeostat.server.counting.feedback import read_key
-from homeostat.server.counting.recorder import Recorder
+from homeostat.server.counting.recorder import Recorder, recorder
 from homeostat.server.inference.answers import Answers, minter
 from homeostat.server.inference.batching import Batcher
 from homeostat.server.inference.cache import Cached
@@ -64,7 +64,9 @@ class Worker:
         bundle = read_bundle(Path(settings.model_dir), settings.max_model_bytes)
         model = load(bundle.served, bundle.signature, settings.threads)
         warm_up(lambda rows: model.run(model.example(rows), RunOptions()), settings.max_batch_rows)
-        self._recorder = Recorder(slot, bundle.signature, bundle.baseline, rows=settings.stats)
+        self._recorder = recorder(
+            slot, bundle.signature, bundle.baseline, rows=settings.stats, sample=settings.stats_sample
+        )
         self._recorder.flush()  # what a predecessor that was killed had staged
         mint = minter(settings.deployment_uid, settings.version, read_key(settings.feedback_key_file))
         answers = Answers(

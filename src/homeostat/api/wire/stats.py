@@ -97,6 +97,8 @@ class PodStats(_Wire):
 
     projections: rows by projection and cell, as `ProjectionBaseline` has them; with `gram` of the same rows as `features`.
     agreement: by the version that got the mirrored requests. optimization: null when none was asked for.
+    sample: share of the rows that are in `features`, `gram`, `projections` and `Served.predictions`, below 1; null: all.
+    What else is counted is exact in any case.
     """
 
     v: Literal[1] = 1
@@ -116,6 +118,7 @@ class PodStats(_Wire):
     feedback_refused: dict[str, int] = {}
     agreement: dict[str, Agreement] = {}
     optimization: Optimization | None = None
+    sample: float | None = None
 
 
 TRACK_KEYS = {"s": "stable", "c": "candidate", "h": "holdback", "m": "shadow", "f": "fallback"}

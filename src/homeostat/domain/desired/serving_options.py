@@ -17,6 +17,7 @@ from homeostat.api.serving import (
     PayloadLogging,
     SecretKeyRef,
     Server,
+    Statistics,
     byte_size,
 )
 from homeostat.domain.desired.common import Manifest
@@ -101,6 +102,7 @@ def memory(server: Server) -> str:
 def arguments(server: Server) -> list[str]:
     """Flags for what the spec says."""
     batching, cache, feedback = server.batching or Batching(), server.cache, server.feedback or FeedbackOptions()
+    statistics = server.statistics or Statistics()
     flags: list[tuple[str, str | None]] = [
         ("--threads", _number(server.threads)),
         ("--max-latency", _seconds(batching.max_latency)),
@@ -109,11 +111,12 @@ def arguments(server: Server) -> list[str]:
         ("--cache-rows", _number(cache.rows if cache is not None else None)),
         ("--cache-seconds", _seconds(cache.ttl if cache is not None else None)),
         ("--feedback-horizon", _seconds(feedback.horizon)),
+        ("--stats-sample", _number(statistics.sample) if statistics.enabled else None),
     ]
     found = [word for flag, value in flags if value is not None for word in (flag, value)]
     if server.metrics is not None and server.metrics.feature_bins:
         found.append("--feature-bins")
-    if server.statistics is not None and not server.statistics.enabled:
+    if not statistics.enabled:
         found.append("--no-stats")
     return [*found, *_tls(server), *_key(server), *_payloads(server.payload_logging)]
 
@@ -217,7 +220,7 @@ def _cpu_limit(server: Server) -> float | None:
     return float(text) if text[-1].isdigit() else 64.0  # 1k cores and the like
 
 
-def _number(value: int | None) -> str | None:
+def _number(value: float | None) -> str | None:
     return None if value is None else str(value)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +33,7 @@ from homeostat.server.counting.seen import Seen
 FLUSH_ROWS: Final = 512
 TRACK: Final = {name: i for i, name in enumerate(TRACKS)}
 PROTOCOL: Final = {name: i for i, name in enumerate(PROTOCOLS)}
+_DRAWS: Final = 1024  # at once, for sampled rows
 _CODE: Final = {code: i for i, code in enumerate(CODES)}
 _CODES: Final = len(CODES)
 _OTHER: Final = len(CODES) - 1
@@ -250,6 +251,59 @@ class Recorder:
         self._slot.put("flips", flips + 1)
         self._binned_rows = begin + rows
         return self._binned_rows < self._staged
+
+
+class SampledRecorder(Recorder):
+    """The same, but each row enters features and scores with probability `share`, above 0 to 1, independent of all others.
+
+    Everything that is counted by request (requests, rows, latency, outcomes, labels) stays exact. random: by default
+    seeded by the operating system, so no two processes draw alike.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        signature: Signature | None,
+        baseline: Baseline | None,
+        *,
+        rows: bool = True,
+        share: float,
+        random: np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(slot, signature, baseline, rows=rows)
+        self._gaps = _gaps(random or np.random.default_rng(), share)
+        self._ahead = next(self._gaps) - 1  # rows to let pass before the next one that is drawn
+
+    def stage(self, numbers: NDArray[Any], strings: Sequence[Sequence[str]], cells: Sequence[int], tracks: Any) -> None:
+        """Copy the rows that are drawn to the ring; arguments as `Recorder.stage` has them."""
+        if not self._on:
+            return
+        rows, ahead = len(cells), self._ahead
+        if ahead >= rows:
+            self._ahead = ahead - rows
+            return
+        kept = []
+        while ahead < rows:
+            kept.append(ahead)
+            ahead += next(self._gaps)
+        self._ahead = ahead - rows
+        mine = tracks if isinstance(tracks, int) else tracks[kept]
+        super().stage(numbers[kept], [strings[i] for i in kept], [cells[i] for i in kept], mine)
+
+
+def _gaps(random: np.random.Generator, share: float) -> Iterator[int]:
+    """Distances of drawn rows: as if a coin were thrown for each row, with one throw for each that is drawn."""
+    while True:
+        yield from random.geometric(share, _DRAWS).tolist()
+
+
+def recorder(
+    slot: Slot, signature: Signature | None, baseline: Baseline | None, *, rows: bool = True, sample: float = 1.0
+) -> Recorder:
+    """A worker's recorder. rows: whether rows are counted at all; sample: share of them, decided here, once."""
+    if sample < 1.0:
+        return SampledRecorder(slot, signature, baseline, rows=rows, share=sample)
+    return Recorder(slot, signature, baseline, rows=rows)
 
 
 def _levels(signature: Signature | None, baseline: Baseline | None) -> list[dict[str, int]]:

@@ -46,13 +46,17 @@ _LETTER: Final = {track: key for key, track in TRACK_KEYS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """Who this pod is. start: RFC 3339 instant since when its counters grow. optimization: of its model, if asked for."""
+    """Who this pod is. start: RFC 3339 instant since when its counters grow. optimization: of its model, if asked for.
+
+    sample: share of the rows that are counted by cell.
+    """
 
     model: str
     version: str
     start: str
     baseline: Baseline | None
     optimization: Optimization | None = None
+    sample: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +257,7 @@ def pod_stats(pod: Pod, view: View, state: State, epoch: int, now: float) -> Pod
         feedback_refused={name: n for name, n in zip(REFUSALS, view.counts["refused"], strict=True) if n},
         agreement=view.agreement,
         optimization=pod.optimization,
+        sample=pod.sample if pod.sample < 1.0 else None,
     )
 
 

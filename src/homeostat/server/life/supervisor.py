@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -41,7 +42,7 @@ class Supervisor:
         self.state = State(reason="Loading", message="the model is being checked")
         self.bundle: Bundle | None = None
         start = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        self.pod = Pod(settings.name, settings.version, start, None)
+        self.pod = Pod(settings.name, settings.version, start, None, sample=settings.stats_sample)
         self._no_slots = map_slots(shared_memory(Layout.of(Shape()), 1), Layout.of(Shape()), 1)
         self._fleet: Fleet | None = None
         self._payloads: PayloadLogger | None = None
@@ -131,7 +132,7 @@ class Supervisor:
             await asyncio.to_thread(check_digest, bundle.model, settings.digest)
         self._progress(f"checking {bundle.model} ({_size(bundle.model.stat().st_size)})")
         self.bundle = bundle
-        self.pod = Pod(settings.name, settings.version, self.pod.start, bundle.baseline, bundle.optimization)
+        self.pod = replace(self.pod, baseline=bundle.baseline, optimization=bundle.optimization)
         fleet = self._fleet = self._new_fleet(bundle, room)
         fleet.start()
         if not await self._checked(fleet):
