@@ -181,6 +181,8 @@ def secure_channel(host: str, authority: Path) -> grpc.Channel:
         ({"cache": {"rows": 0}}, "spec.server.cache.rows"),
         ({"workers": 65}, "spec.server.workers"),
         ({"tls": {}}, "spec.server.tls.secretRef"),
+        ({"statistics": {"enabled": False, "sample": 0.1}}, "sample needs enabled: true"),
+        ({"statistics": {"sample": 0}}, "spec.server.statistics.sample"),
         ({"payloadLogging": {"sample": 1, "sink": {}}}, "name exactly one sink"),
         (
             {"payloadLogging": {"sample": 1, "sink": {"http": {"url": "http://x/"}}, "hash": ["a"]}},

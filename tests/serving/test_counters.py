@@ -6,6 +6,7 @@ import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,23 @@ def test_rows_staged_by_a_killed_worker_are_counted_by_its_successor(flights: Pa
         _send(pod, {k: v[:500] for k, v in _rows().items()}, 10)
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: pod.stats().features.rows == 500, "all rows are in their cells")
+
+
+def test_sampled_statistics_count_a_share_of_the_rows_and_everything_else_in_full(trained: Path) -> None:
+    rows, share, count = _rows(), 0.2, 1000
+    with Pod(trained, workers=1, stats_sample=share) as pod:
+        scores = _send(pod.ready(), _part(rows, 0, count), PARTS)
+        assert len(scores) == count
+        os.kill(pod.workers()[0], signal.SIGKILL)  # a successor begins with what was staged and in no cell yet
+        eventually(lambda: pod.stats().state.reason == "WorkersDown", "the worker is missed")
+        pod.ready()
+        stats = pod.stats()
+        served = stats.served["stable"]
+        assert (served.rows, served.requests, stats.forwards["v7"].ok) == (count, PARTS, PARTS)
+        assert abs(stats.features.rows - share * count) < 5 * sqrt(count * share * (1 - share))
+        assert all(sum(cells) == stats.features.rows for cells in (*stats.features.cells, *stats.projections))
+        assert sum(served.predictions) == stats.features.rows
+        assert stats.sample == share
 
 
 def test_metrics_say_the_same_as_stats(pod: Pod) -> None:

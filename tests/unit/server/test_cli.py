@@ -57,6 +57,7 @@ def test_containers_that_share_a_host_on_sagemaker_keep_to_their_own_ports(
         (("a", "--model-dir", "b"), "give the model once"),
         (("--model-dir", "b", "--tls-cert", "c"), "belong together"),
         (("--model-dir", "b", "--tls-admin"), "need --tls-cert"),
+        (("--model-dir", "b", "--no-stats", "--stats-sample", "0.1"), "leave one of them out"),
     ],
 )
 def test_wrong_use_names_the_fix(
@@ -65,3 +66,12 @@ def test_wrong_use_names_the_fix(
     monkeypatch.setattr(cli, "SAGEMAKER_MODEL", str(tmp_path / "none"))
     with pytest.raises(ValueError, match=says):
         settings(*argv)
+
+
+@pytest.mark.parametrize("share", ["0", "-0.1", "1.5", "nan", "some"])
+def test_statistics_are_sampled_by_a_share_above_zero(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert settings("m.onnx", "--stats-sample", "0.25").stats_sample == 0.25
+    assert settings("m.onnx").stats_sample == 1.0
+    with pytest.raises(SystemExit):
+        settings("m.onnx", "--stats-sample", share)
+    assert "--stats-sample" in capsys.readouterr().err
