@@ -21,7 +21,7 @@ demo: install .venv/stamp ## the whole loop on real data: train, serve, drift, r
 	@$(PYTHON) examples/flights/demo.py
 
 test: lint install ## everything that CI runs: check, chart, tests on the local cluster
-	@$(PYTEST) tests -n 2 --dist loadgroup --durations 25 $(if $(CONTEXT),-m "not local")
+	@$(PYTHON) deploy/tests.py $(if $(CONTEXT),-m "not local")
 
 check: lint ## lint, types, layers, generated files, unit and property tests; no cluster, a minute
 	@$(PYTEST) tests/unit tests/property
