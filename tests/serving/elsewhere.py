@@ -165,3 +165,25 @@ def loop(folder: Path) -> Path:
         [h.make_tensor_value_info("count", T.INT64, ["n", 1])],
         h.make_tensor("zero", T.INT64, [], [0]),
     )
+
+
+def keeps(folder: Path) -> Path:
+    """(n, 2) float: only the rows whose first number is above 0, and how many they are."""
+    zero = h.make_tensor("zero", T.FLOAT, [], [0.0])
+    first, axis = h.make_tensor("first", T.INT64, [], [0]), h.make_tensor("axis", T.INT64, [1], [0])
+    return _write(
+        folder,
+        [
+            h.make_node("Gather", ["x", "first"], ["column"], axis=1),
+            h.make_node("Greater", ["column", "zero"], ["wanted"]),
+            h.make_node("Compress", ["x", "wanted"], ["kept"], axis=0),
+            h.make_node("Shape", ["kept"], ["shape"]),
+            h.make_node("Slice", ["shape", "axis", "one"], ["count"]),
+        ],
+        [h.make_tensor_value_info("x", T.FLOAT, ["n", 2])],
+        [h.make_tensor_value_info("kept", T.FLOAT, ["m", 2]), h.make_tensor_value_info("count", T.INT64, [1])],
+        zero,
+        first,
+        axis,
+        h.make_tensor("one", T.INT64, [1], [1]),
+    )

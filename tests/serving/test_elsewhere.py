@@ -1,5 +1,6 @@
 """A model file from elsewhere works without configuration: what it takes and gives is read from the file."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,26 @@ def test_maps_of_probabilities_become_a_table(tmp_path: Path) -> None:
         ids = answer.ids
         sent = {"labels": [{"id": ids[0], "label": "high"}, {"id": ids[1], "label": "low"}]}
         assert pod.feedback(sent).json["accepted"] == 2
+
+
+@pytest.mark.parametrize("rows", [[[1, 2]], [[-1, 2]], [[1, 2], [-3, 4]], [[1, 2], [-3, 4], [5, 6], [-7, 8], [-9, 1]]])
+def test_a_model_that_gives_other_rows_than_it_takes_is_answered_as_a_whole(tmp_path: Path, rows: Any) -> None:
+    kept = [row for row in rows if row[0] > 0]
+    with Pod(elsewhere.keeps(tmp_path / "m"), name="m") as pod:
+        answer = pod.ready().infer([tensor("x", "FP32", np.float32(rows))])
+        found = {one["name"]: one for one in answer.json["outputs"]}
+        assert found["kept"]["shape"] == [len(kept), 2]
+        assert found["kept"]["data"] == [value for row in kept for value in row]
+        assert found["count"]["data"] == [len(kept)]
+        other = pod.send(
+            "POST", "/invocations", json.dumps({"instances": rows}).encode(), {"content-type": "application/json"}
+        )
+        assert other.status == 200, other.content
+
+
+def test_rows_that_depend_on_each_other_are_neither_doubled_nor_split(tmp_path: Path) -> None:
+    with Pod(elsewhere.batch_mean(tmp_path / "m"), name="m", max_batch_rows=4) as pod:
+        pod.ready()
+        assert pod.infer([tensor("x", "FP32", [[1.0, 2, 3]])]).output("y") == [-1, 0, 1]
+        six = [[float(i)] * 3 for i in range(6)]
+        assert pod.infer([tensor("x", "FP32", six)]).output("y") == [i - 2.5 for i in range(6) for _ in range(3)]

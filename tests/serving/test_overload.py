@@ -75,6 +75,32 @@ def test_a_run_whose_client_left_is_stopped(pod: Pod) -> None:
     assert metric(pod, "homeostat_inference_terminated_total") == before + 1
 
 
+def test_a_client_that_leaves_is_no_failure_of_the_version(folder: Path) -> None:
+    with Pod(folder, name="m", workers=1) as pod:
+        pod.ready()
+        body = json.dumps({"inputs": turns(FOREVER)}).encode()
+        with socket.create_connection(("127.0.0.1", pod.port), 10) as client:
+            client.sendall(
+                b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            eventually(lambda: metric(pod, "homeostat_connections") >= 1, "the request has arrived")
+        eventually(lambda: metric(pod, "homeostat_inference_terminated_total") == 1, "its run is stopped")
+        assert pod.infer(turns(5)).output("count") == [5]
+        assert pod.stats().forwards["v7"].failed == 0
+
+
+def test_the_shorter_of_two_timeouts_counts(pod: Pod) -> None:
+    answer = pod.infer(turns(FOREVER), {"x-homeostat-timeout-ms": "200"}, parameters={"timeout": 20_000_000})
+    assert answer.status == 504
+    assert "0.2 s" in answer.json["error"]
+
+
+def test_a_deadline_ends_a_wait_for_other_rows(folder: Path) -> None:
+    with Pod(folder, name="m", workers=1, max_latency=30) as pod:
+        answer = pod.ready().infer(turns(5), {"x-homeostat-timeout-ms": "300"})
+        assert answer.status in {200, 504}
+
+
 def test_what_expires_in_the_queue_is_not_run(folder: Path) -> None:
     with Pod(folder, name="m", workers=1, max_wait=60) as pod, ThreadPoolExecutor(2) as threads:
         pod.ready()

@@ -38,13 +38,15 @@ class Output:
 class Outcome:
     """One batch's predictions. values: per output an array whose first axis are the rows; labels are lists of Python values.
 
-    ids: ASCII texts by row. cells: score cells by row.
+    ids: ASCII texts by row. cells: score cells by row. whole: of a model that runs one request at a time, whose outputs may
+    have another number of rows than its inputs: a request's answer is all of it.
     """
 
-    __slots__ = ("_answers", "_lines", "_texts", "cells", "count", "ids", "labels", "values")
+    __slots__ = ("_answers", "_lines", "_texts", "cells", "count", "ids", "labels", "values", "whole")
 
     def __init__(self, answers: "Answers", values: list[NDArray[Any]], count: int) -> None:
         self._answers, self.values, self.count = answers, values, count
+        self.whole = not answers.batched
         self.labels: list[tuple[bytes, int]] = []
         self.ids: list[bytes] = []
         self.cells: list[int] = []
@@ -69,30 +71,38 @@ class Outcome:
         if output.label:
             return [label[0] for label in self.labels]
         values = self.values[output.place]
+        count = self.count
+        if self.whole:
+            count = len(values) if values.ndim else 1
+        if not values.size:
+            return [b""] * count
         if values.dtype == object:
-            rows = values.reshape(self.count, -1).tolist()
+            rows = values.reshape(count, -1).tolist()
             return [orjson.dumps([_text(v) for v in row])[1:-1] for row in rows]
-        flat = np.ascontiguousarray(values.reshape(self.count, -1))
+        flat = np.ascontiguousarray(values.reshape(count, -1))
         return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
 
     def shape(self, place: int, count: int) -> list[int]:
         """Shape of `count` rows of one output."""
         output = self._answers.outputs[place]
         values = self.values[output.place]
-        return [len(values) if self.count == 1 and not self._answers.batched else count, *values.shape[1:]]
+        return list(values.shape) if self.whole else [count, *values.shape[1:]]
 
     def part(self, place: int, start: int, count: int) -> NDArray[Any]:
         """The values of `count` rows of one output, in its datatype."""
         output = self._answers.outputs[place]
         values = self.values[output.place]
-        if not self._answers.batched and self.count == 1:
-            return values
-        rows = values[start : start + count]
         if output.label:
-            kind = NUMPY[output.datatype]
-            texts = [orjson.loads(label[0]) for label in self.labels[start : start + count]]
-            return np.array(texts, dtype=kind)
-        return rows
+            labels = self.labels if self.whole else self.labels[start : start + count]
+            return np.array([orjson.loads(label[0]) for label in labels], dtype=NUMPY[output.datatype])
+        return values if self.whole else values[start : start + count]
+
+    def data(self, place: int, start: int, count: int) -> bytes:
+        """JSON of `count` rows of one output, flat, without brackets."""
+        if not self.values[self._answers.outputs[place].place].size:
+            return b""
+        texts = self.texts(place)
+        return b",".join(texts if self.whole else texts[start : start + count])
 
 
 def label_text(value: Any, label_type: str) -> str:
@@ -133,6 +143,10 @@ class Answers:
     def outcome(self, values: list[NDArray[Any]], count: int) -> Outcome:
         """All that the requests of this batch need."""
         outcome = Outcome(self, values, count)
+        if outcome.whole and any(len(values[at]) != count for at in (self._label_place, self._score_place) if at >= 0):
+            outcome.ids = [self._mint(int(time.time()), nan, 0, 0) for _ in range(count)]
+            outcome.cells = [0] * count
+            return outcome
         scores, cells = self._judged(values, count)
         marks = [0] * count
         if self._label_place >= 0:

@@ -6,20 +6,21 @@ arrives meanwhile is the next batch. A call that nobody waits for any more is te
 
 import asyncio
 import sys
-import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from homeostat.server.asked import Answer
 from homeostat.server.counting.recorder import FLUSH_ROWS, Recorder
 from homeostat.server.inference.answers import Answers
 from homeostat.server.inference.model import Model
 from homeostat.server.inference.rows import Table
+from homeostat.server.inference.watch import WATCH_SECONDS, Watch
 from homeostat.server.inference.work import Work
 from homeostat.server.payloads.sampling import Payloads
 from homeostat.server.problem import Problem
@@ -31,51 +32,12 @@ INLINE_SECONDS: Final = 0.002
 BATCH_SECONDS: Final = 0.05  # a longer batch gains nothing, and all its rows wait for the last one
 INLINE_MOST: Final = 0.1  # a call in the loop that takes longer is stopped and begun anew in the thread
 SHORT_WAIT: Final = 0.0005  # no deadline is shorter: rows that wait less need no closer look
-WATCH_SECONDS: Final = 0.05
 _RISE: Final = 0.05  # weight of the newest call in the estimate of a row's time, when it took longer:
 _FALL: Final = 0.3  # and when it was quicker; slow calls are often others' work on the same core
 
 
 class _Longer(Exception):  # noqa: N818  no error: the call is only begun again
     """The call takes longer than the loop can wait."""
-
-
-class Watch:
-    """Terminates calls of the runtime that are past their limit, from a thread of its own: the loop may be inside one."""
-
-    def __init__(self) -> None:
-        self._limit = float("inf")
-        self._options = _options()
-        thread = threading.Thread(target=self._look, name="watch", daemon=True)
-        thread.start()
-
-    def begin(self, limit: float) -> Any:
-        """A call begins; `limit` in monotonic seconds. Returns its `RunOptions`."""
-        if self._options.terminate:
-            self._options = _options()
-        self._limit = limit
-        return self._options
-
-    def end(self) -> bool:
-        """The call ended. Whether it was terminated."""
-        self._limit = float("inf")
-        return bool(self._options.terminate)
-
-    def stop(self) -> None:
-        """End the running call."""
-        self._options.terminate = True
-
-    def _look(self) -> None:
-        while True:
-            time.sleep(WATCH_SECONDS)
-            if time.monotonic() > self._limit:
-                self._options.terminate = True
-
-
-def _options() -> Any:
-    made = ort.RunOptions()
-    made.log_severity_level = 4  # what a request did wrong is in its answer
-    return made
 
 
 class Batcher:
@@ -95,7 +57,7 @@ class Batcher:
         self._loop, self._model, self._answers, self._recorder = loop, model, answers, recorder
         self._settings, self._payloads, self._spans = settings, payloads, spans
         self._waiting: list[Work] = []
-        self._due = False
+        self._due_at = inf  # when the next turn is; 0: in the next turn of the loop
         self._watch = Watch()
         self._thread: ThreadPoolExecutor | None = None
         self._running: list[Work] = []  # in the thread now
@@ -107,22 +69,26 @@ class Batcher:
         """Queue the rows. Raises Problem: 413 when they are more than the queue takes, 429 when they would wait too long."""
         count, settings, asked = work.rows.count, self._settings, work.asked
         limit = settings.deadline
-        timeout = work.timeout if work.timeout is not None else asked.timeout
-        if timeout is not None and timeout < limit:
-            limit = timeout
+        for timeout in (work.timeout, asked.timeout):
+            if timeout is not None and timeout < limit:
+                limit = timeout
         queued = self.queued + count
         if self._running or queued > settings.max_queue_rows or queued * self._row_seconds > SHORT_WAIT:
             self._admit(count, limit)
         work.expires = asked.arrived + limit
         self.queued = queued
         self._waiting.append(work)
-        if self._due:
-            return
-        self._due = True
-        if settings.max_latency > 0:
-            self._loop.call_later(settings.max_latency, self._turn)
-        else:
-            self._loop.call_soon(self._turn)
+        if settings.max_latency > 0 and queued < settings.max_batch_rows:
+            wait = min(settings.max_latency, limit)
+            if asked.arrived + wait < self._due_at:
+                self._due_at = asked.arrived + wait
+                self._loop.call_later(wait, self._turn)
+        elif self._due_at:
+            self._soon()
+
+    def _soon(self) -> None:
+        self._due_at = 0.0
+        self._loop.call_soon(self._turn)
 
     def check_room(self) -> None:
         """Raise Problem 429 when any row would be refused now: before a request is even read."""
@@ -157,11 +123,15 @@ class Batcher:
 
     def _turn(self) -> None:
         """Run what waits, batch by batch; the first long one goes to the thread, whose end is the next turn."""
-        self._due = False
-        while self._waiting and not self._running:
-            batch = self._living(self._next())
-            if batch:
-                self._start(batch)
+        self._due_at = inf
+        try:
+            while self._waiting and not self._running:
+                batch = self._living(self._next())
+                if batch:
+                    self._start(batch)
+        finally:
+            if self._waiting and not self._running and self._due_at:  # only after a fault of ours
+                self._soon()
 
     def _next(self) -> list[Work]:
         """The oldest work, and what follows and fits into its batch."""
@@ -189,16 +159,20 @@ class Batcher:
         living = []
         for work in batch:
             if work.asked.gone:
-                work.done(Problem(499, "the client is gone"))
+                _tell(work, Problem(499, "the client is gone"))
             elif work.expires < now:
                 self._recorder.refused_request("deadline")
-                work.done(Problem(504, "its deadline passed before it was begun", retry_after=1))
+                _tell(work, Problem(504, "its deadline passed before it was begun", retry_after=1))
             else:
                 living.append(work)
         return living
 
     def _start(self, batch: list[Work]) -> None:
-        joined = self._model.join([work.rows for work in batch])
+        try:
+            joined = self._model.join([work.rows for work in batch])
+        except Exception as error:  # noqa: BLE001  rows that do not fit together
+            self._failed(batch, error)
+            return
         if self._row_seconds * joined.count < INLINE_SECONDS:
             found, took = self._call(batch, joined, INLINE_MOST)
             if not isinstance(found, _Longer):
@@ -208,22 +182,31 @@ class Batcher:
             self._thread = ThreadPoolExecutor(1, "inference")
         self._running, self._running_rows, self._running_since = batch, joined.count, time.monotonic()
         future = self._loop.run_in_executor(self._thread, self._call, batch, joined, self._settings.run_seconds)
-        future.add_done_callback(lambda done: self._came_back(batch, joined, done.result()))
-        self._loop.call_later(WATCH_SECONDS, self._check_gone, batch)
+        future.add_done_callback(lambda done: self._came_back(batch, joined, done))
+        self._loop.call_later(WATCH_SECONDS, self._look_around, batch)
 
-    def _came_back(self, batch: list[Work], joined: Any, result: tuple[Any, float]) -> None:
+    def _came_back(self, batch: list[Work], joined: Any, done: "asyncio.Future[tuple[Any, float]]") -> None:
         self._running = []
-        self._finish(batch, joined, *result)
-        self._turn()
+        error = done.exception()
+        try:
+            if error is None:
+                self._finish(batch, joined, *done.result())
+            else:
+                self._failed(batch, RuntimeError(repr(error)))
+        finally:
+            self._turn()
 
-    def _check_gone(self, batch: list[Work]) -> None:
-        """A call that no client waits for any more is ended."""
+    def _look_around(self, batch: list[Work]) -> None:
+        """While a call runs in the thread: end it when no client waits for it; tell those in the queue who wait too long."""
         if self._running is not batch:
             return
         if all(work.asked.gone for work in batch):
             self._watch.stop()
-        else:
-            self._loop.call_later(WATCH_SECONDS, self._check_gone, batch)
+        living = self._living(self._waiting)
+        if len(living) < len(self._waiting):
+            self._waiting[:] = living
+            self.queued = sum([work.rows.count for work in living])
+        self._loop.call_later(WATCH_SECONDS, self._look_around, batch)
 
     def _call(self, batch: list[Work], joined: Any, most: float) -> tuple[list[NDArray[Any]] | Exception, float]:
         """The outputs, or what went wrong; and the seconds that it took. In the loop or in the thread. most: seconds."""
@@ -249,7 +232,7 @@ class Batcher:
 
     def _run(self, joined: Any, options: Any) -> list[NDArray[Any]]:
         limit = self._settings.max_batch_rows
-        if joined.count <= limit:
+        if joined.count <= limit or not self._model.batched:
             return self._model.run(joined, options)
         places = range(0, joined.count, limit)
         parts = [self._model.run(joined.part(at, min(at + limit, joined.count)), options) for at in places]
@@ -262,19 +245,24 @@ class Batcher:
             return
         try:
             outcome = self._answers.outcome(found, count)
+            if isinstance(joined, Table):
+                recorder.stage(joined.matrix(), joined.strings, outcome.cells, _tracks(batch))
         except Exception as error:  # noqa: BLE001  an output that is not what the file says
             self._failed(batch, error)
             return
         recorder.ran(count, took)
-        if isinstance(joined, Table):
-            recorder.stage(joined.matrix(), joined.strings, outcome.cells, _tracks(batch))
-            if recorder.waiting() >= FLUSH_ROWS:
-                self._loop.call_soon(recorder.flush_some)
+        if recorder.waiting() >= FLUSH_ROWS:
+            self._loop.call_soon(recorder.flush_some)
         self._served(batch, count, took)
         start = 0
         for work in batch:
             rows = work.rows.count
-            work.done(work.write(outcome, start, rows))
+            try:
+                answer = work.write(outcome, start, rows)
+            except Exception as error:  # noqa: BLE001  the others of the batch still get theirs
+                _tell(work, _fault(error))
+            else:
+                _tell(work, answer)
             start += rows
         if self._payloads is not None:
             self._payloads.take(batch, joined, outcome)
@@ -300,18 +288,30 @@ class Batcher:
         """One bad row must not fail the others: each request runs again alone."""
         if isinstance(error, Problem):
             for work in batch:
-                work.done(error)
+                _tell(work, Problem(499, "the client is gone") if work.asked.gone else error)
             return
         if len(batch) > 1:
             self._waiting[:0] = batch
             self.queued += sum(work.rows.count for work in batch)
             for work in batch:
                 work.alone = True
-            self._loop.call_soon(self._turn)
+            self._soon()
             return
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        sys.stderr.write(f"the model failed on a request: {first}\n")
-        batch[0].done(Problem(500, f"the model failed on this request: {first}"))
+        _tell(batch[0], _fault(error))
+
+
+def _fault(error: Exception) -> Problem:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    sys.stderr.write(f"the model failed on a request: {first}\n")
+    return Problem(500, f"the model failed on this request: {first}")
+
+
+def _tell(work: Work, answer: Answer | Problem) -> None:
+    """One request's end; a fault in telling it must not become that of others."""
+    try:
+        work.done(answer)
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exception(error)
 
 
 def _too_many(count: int, most: int) -> str:

@@ -87,7 +87,7 @@ class TableModel:
         """See Model."""
         count = joined.count
         numbers, strings = joined.matrix(), joined.strings
-        if count == 1:
+        if count == 1 and self.batched:
             numbers, strings = np.repeat(numbers, 2, axis=0), strings * 2
         texts: NDArray[Any] | None = None
         feeds = {}
@@ -128,7 +128,7 @@ class TensorModel:
     def run(self, joined: Tensors, options: Any) -> Outputs:
         """See Model."""
         arrays, count = joined.arrays, joined.count
-        twice = self.graph.batched and count == 1
+        twice = self.batched and count == 1
         if twice:
             arrays = tuple(np.concatenate((one, one)) for one in arrays)
         found = self._run(None, dict(zip(self._inputs, arrays, strict=True)), options)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from homeostat.server.inference.answers import Answers, Outcome
@@ -16,6 +17,7 @@ from homeostat.server.problem import Problem
 
 Reader = TableReader | TensorReader
 _MISSING: Final = object()
+_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
 def records(reader: Reader, rows: Sequence[Any]) -> Rows:
@@ -125,6 +127,11 @@ def _number(row: int, name: str, text: str) -> float | None:
 def predictions(answers: Answers, outcome: Outcome, start: int, count: int) -> bytes:
     """The predictions of these rows as one JSON list: labels where the model has some, else values, else an object per row."""
     outputs, end = answers.outputs, start + count
+    if outcome.whole:
+        sizes = {len(outcome.texts(place)) for place in answers.all}
+        if len(sizes) > 1:  # no rows in common
+            return b"[{%b}]" % b",".join([b"%b:%b" % (orjson.dumps(o.name), _all(outcome, o.place)) for o in outputs])
+        start, end = 0, sizes.pop()
     label = next((place for place, output in enumerate(outputs) if output.label), None)
     if label is None and answers.signature.label_output:
         label = next(i for i, output in enumerate(outputs) if output.name == answers.signature.label_output)
@@ -138,6 +145,11 @@ def predictions(answers: Answers, outcome: Outcome, start: int, count: int) -> b
         for i in range(start, end)
     ]
     return b"[%b]" % b",".join(rows)
+
+
+def _all(outcome: Outcome, place: int) -> bytes:
+    values = outcome.values[place]
+    return orjson.dumps(values.tolist() if values.dtype == object else np.ascontiguousarray(values), option=_NUMPY)
 
 
 def _row(outcome: Outcome, place: int, row: int) -> bytes:

@@ -133,7 +133,7 @@ class OpenInference:
         ids = b",".join(outcome.ids[start:end])
         outputs = []
         for place, _ in wanted:
-            data = b",".join(outcome.texts(place)[start:end])
+            data = outcome.data(place, start, count)
             outputs.append(b'%b,"data":[%b]}' % (self._described(place, outcome, count), data))
         parameters = b'"prediction_ids":"%b"' % ids
         return b'%b%b,"parameters":{%b},"outputs":[%b]}' % (self._head, id_, parameters, b",".join(outputs))
@@ -149,7 +149,7 @@ class OpenInference:
                 blobs.append(blob)
                 outputs.append(b'%b,"parameters":{"binary_data_size":%d}}' % (described, len(blob)))
             else:
-                data = b",".join(outcome.texts(place)[start : start + count])
+                data = outcome.data(place, start, count)
                 outputs.append(b'%b,"data":[%b]}' % (described, data))
         ids = b",".join(outcome.ids[start : start + count])
         head = b'%b%b,"parameters":{"prediction_ids":"%b"},"outputs":[%b]}' % (

@@ -142,7 +142,7 @@ def _outputs(answer: Answered) -> dict[str, _Tensor]:
         size = headers.get(b"inference-header-content-length")
         if size is not None:
             return _json(orjson.loads(body[: int(size)]), memoryview(body)[int(size) :])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _Unreadable from error
     return {"": _Tensor("", 1, [body])}
 

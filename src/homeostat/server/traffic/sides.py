@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -126,6 +127,9 @@ class Inference:
             self._batcher.submit(work)
         except Problem as problem:
             done(problem)
+        except Exception as error:  # noqa: BLE001  a fault of ours is answered, and counted, like one of the model
+            traceback.print_exception(error)
+            done(Problem(500, "the server failed on this request: its log says why"))
 
     def _answer(self, asked: Asked, door: Door, track: int, result: Answer | Problem) -> None:
         if isinstance(result, Problem):
