@@ -159,3 +159,14 @@ def test_bodies_share_a_budget(flights: Path) -> None:
         assert pod.send("POST", "/v2/models/flights/infer", b"x" * 4_000_000).status == 503
         held.close()
         eventually(lambda: pod.infer(ROW).status == 200, "the budget is free again")
+
+
+def test_what_is_refused_before_a_request_is_whole_is_counted(flights: Path) -> None:
+    with Pod(flights, workers=1, max_body=1000) as pod:
+        pod.ready()
+        _raw(pod, HEAD + b"content-length: 60000\r\n\r\n")
+        _raw(pod, HEAD + b"a: " + b"x" * 20000 + b"\r\n\r\n")
+        _raw(pod, b"nonsense\r\n\r\n")
+        metrics = pod.get("/metrics", port=pod.admin).content.decode()
+        for reason in ("body", "header", "malformed"):
+            assert f'reason="{reason}"}} 1' in metrics

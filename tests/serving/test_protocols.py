@@ -70,6 +70,8 @@ def test_csv_with_and_without_a_line_of_names(pod: Pod, expected: list[Any]) -> 
     assert post(pod, "/invocations", named, "text/csv").json["predictions"] == expected
     answer = post(pod, "/invocations", named, "text/csv", accept="text/csv")
     assert answer.content.decode().split() == [json.dumps(label) for label in expected]
+    ids = answer.headers["x-homeostat-prediction-ids"].split(",")
+    assert pod.feedback({"labels": [{"id": one, "label": True} for one in ids]}).json["accepted"] == len(ROWS)
     order = [column["name"] for column in pod.get("/v2/models/flights").json["inputs"]]
     rows = [[row[COLUMNS.index(name)] for name in order] for row in ROWS]
     bare = "\n".join(",".join("" if v is None else str(v) for v in row) for row in rows).encode()

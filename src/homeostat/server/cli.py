@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,22 @@ BOUNDS: Final = {
     "payload_buffer": (int, "bytes of payloads that may wait in each worker, and again in the logger; more is dropped"),
     "feedback_horizon": (float, "seconds after a prediction within which its label still counts"),
 }
+
+
+MAY_BE_ZERO: Final = {"max_latency", "lame_duck", "drain", "payload_seconds"}
+
+
+def _bound(kind: type[int] | type[float], *, zero: bool) -> Callable[[str], float]:
+    """What reads a bound: a number above 0, or from 0 on."""
+
+    def number(text: str) -> float:
+        found = kind(text)
+        if not (found > 0 or (zero and found == 0)) or found == float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} must be {'0 or more' if zero else 'above 0'}")
+        return found
+
+    number.__name__ = kind.__name__  # argparse's message for what is no number
+    return number
 
 
 def run(argv: list[str]) -> int:
@@ -174,7 +190,8 @@ def _parser(ports: tuple[int, int, int] = (PORT_REST, PORT_GRPC, PORT_ADMIN)) ->
     _add_payloads(parser)
     for name, (kind, text) in BOUNDS.items():
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=kind, default=defaults[name], help=f"{text} (default %(default)s)")
+        bound = _bound(kind, zero=name in MAY_BE_ZERO)
+        parser.add_argument(flag, type=bound, default=defaults[name], help=f"{text} (default %(default)s)")
     return parser
 
 

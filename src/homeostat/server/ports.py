@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Final
 
+from homeostat.server.problem import Problem
 from homeostat.server.protocols.grpc_service import GrpcService
 from homeostat.server.service import Service
 from homeostat.server.settings import Settings
@@ -16,12 +18,16 @@ from homeostat.server.transport.http import Server
 from homeostat.server.transport.tls import Contexts, handshake
 
 BACKLOG: Final = 4096
+_REASONS: Final = {408: "time", 413: "body", 431: "header"}
 
 
 class Ports:
     """Both servers of one `Service`; without `grpc_port` there is one."""
 
-    def __init__(self, settings: Settings, service: Service, spans: Spans | None = None) -> None:
+    def __init__(
+        self, settings: Settings, service: Service, refuse: Callable[[str], None], spans: Spans | None = None
+    ) -> None:
+        """refuse: counts a request that was refused, by the bound that it passed."""
         limits = Limits(
             settings.max_header,
             settings.max_body,
@@ -32,7 +38,8 @@ class Ports:
         )
         self._settings, self._service, self._calls = settings, service, 0
         self._infer_grpc = spans.over_grpc(service.infer_grpc) if spans else service.infer_grpc
-        self._rest = Server(spans.over_http(service.handle) if spans else service.handle, limits)
+        handle = spans.over_http(service.handle) if spans else service.handle
+        self._refuse, self._rest = refuse, Server(handle, limits, refused=self._refused)
         self._grpc: http2.Server | None = None
         if settings.grpc_port:
             methods = GrpcService(settings, service.metadata, lambda: service.ready, self._infer).methods
@@ -41,6 +48,13 @@ class Ports:
     def _infer(self, call: Call) -> None:
         self._calls += 1
         self._infer_grpc(call)
+
+    def _refused(self, problem: Problem) -> None:
+        """A request that no protocol saw."""
+        why = _REASONS.get(problem.status, "malformed")
+        if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            why = "connections" if len(self._rest.connections) > self._settings.max_connections else "bodies"
+        self._refuse(why)
 
     async def listen(self, sockets: Sequence[socket.socket], tls: Contexts) -> list[asyncio.Server]:
         """Accept from these sockets, which are in the order of `Settings.ports`."""

@@ -89,7 +89,7 @@ class Worker:
         )
         self._page = Page(settings, model, answers, bundle.baseline) if settings.page else None
         self._service = Service(settings, model, answers, self._recorder, self._inference, page=self._page)
-        self._ports = Ports(settings, self._service, self._spans)
+        self._ports = Ports(settings, self._service, self._recorder.refused_request, self._spans)
         self._ended, self._may_listen = loop.create_future(), loop.create_future()
         self._draining_since = 0.0
         self._answered_before = slot.get("answered")

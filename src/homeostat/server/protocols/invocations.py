@@ -17,6 +17,7 @@ from homeostat.server.protocols.frames import Reader
 from homeostat.server.transport.exchange import JSON
 
 CSV: Final = b"text/csv"
+_MAX_HEADER: Final = 4 << 10
 FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
@@ -73,7 +74,9 @@ class Invocations:
         """One line per row; the ids are in a header when they fit there."""
         found = orjson.loads(frames.predictions(self._answers, outcome, start, count))
         lines = [",".join(map(_cell, row if type(row) is list else [row])) for row in found]
-        return shrunk(asked, ("".join(f"{line}\n" for line in lines).encode(), CSV, b""))
+        ids = b",".join(outcome.ids[start : start + count])
+        extra = b"x-homeostat-prediction-ids: %b\r\n" % ids if len(ids) <= _MAX_HEADER else b""
+        return shrunk(asked, ("".join(f"{line}\n" for line in lines).encode(), CSV, extra))
 
 
 def _cell(value: Any) -> str:

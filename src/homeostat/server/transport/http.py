@@ -29,9 +29,9 @@ _UNREMEMBERED: Final = frozenset({b"expect", b"upgrade", b"transfer-encoding", b
 
 @dataclass(slots=True)
 class Server:
-    """What the connections of one listener share. leaving: answers carry `Connection: close`.
+    """What the connections of one listener share. draining, route_drain: answers carry `Connection: close`.
 
-    answered: requests so far. later: has something called in the next turn of the loop. shed: connections that are still to be closed, each after its next answer (`server.spread`).
+    answered: requests so far. later: calls it in the next turn of the loop. shed: connections to close, each after its next answer.
     """
 
     handle: Callable[[Any], None]  # of an Exchange
@@ -44,11 +44,7 @@ class Server:
     shed: int = 0
     draining: bool = False
     route_drain: bool = False
-
-    @property
-    def leaving(self) -> bool:
-        """Whether clients are asked to go elsewhere."""
-        return self.draining or self.route_drain
+    refused: Callable[[Problem], None] = lambda problem: None  # noqa: ARG005  hears what is answered before a request is whole
 
     def connection(self) -> "Connection":
         """The protocol of a new connection."""
@@ -372,6 +368,7 @@ class Connection(asyncio.Protocol):
         """Answer after those before it, then close: nothing more is read from this connection."""
         if self._ended:
             return
+        self.server.refused(problem)
         self._begun, self._in_body, self._exchange = 0.0, False, None
         self._body = b""
         exchange = Exchange(self, b"", [])
