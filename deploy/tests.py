@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,8 @@ def main(more: list[str]) -> int:
     folders = sorted({path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py")})
     others = [name for name in folders if name not in ON_THE_CLUSTER and (TESTS / name).is_dir()]
     with tempfile.TemporaryFile() as said:
-        beside = subprocess.Popen(_command(others, more), stdout=said, stderr=subprocess.STDOUT)
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        beside = subprocess.Popen(_command(others, more), stdout=said, stderr=subprocess.STDOUT, env=environment)
         print(f"tests on the cluster; beside them, shown at the end: {', '.join(others)}", flush=True)
         try:
             first = subprocess.run(_command(list(ON_THE_CLUSTER), more), check=False).returncode
