@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.loop import SYSTEM, a_namespace, apply, eventually, get, kubectl, push, wait_condition
+from cluster.loop import ACCESS, KUBECTL, SYSTEM, a_namespace, apply, eventually, get, kubectl, push, wait_condition
 
 pytestmark = pytest.mark.cluster
 PODS = ["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "json"]
@@ -42,6 +46,22 @@ def leader() -> str:
     return str(lease["spec"]["holderIdentity"])
 
 
+@contextmanager
+def holders() -> Iterator[list[str]]:
+    """Who held the Lease, change by change; empty: it was given back."""
+    seen: list[str] = []
+    shown = "jsonpath={.spec.holderIdentity}{'\\n'}"
+    command = [KUBECTL, *ACCESS, "-n", SYSTEM, "get", "lease", "homeostat-operator", "--watch", "-o", shown]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+        lines = watch.stdout or []
+        threading.Thread(target=lambda: seen.extend(line.strip() for line in lines), daemon=True).start()
+        eventually(lambda: seen, 10, "the watch has begun")
+        try:
+            yield seen
+        finally:
+            watch.terminate()
+
+
 def ready() -> list[str]:
     conditions = {p["metadata"]["name"]: p["status"].get("conditions", []) for p in operators()}
     return [
@@ -68,8 +88,13 @@ def writes() -> dict[str, float]:
 def test_the_leader_gives_the_lease_back_and_the_other_one_goes_on(namespace: str) -> None:
     eventually(lambda: len(ready()) == 2, 60, "two ready operators")
     first = leader()
-    kubectl("-n", SYSTEM, "delete", "pod", first, "--wait=false")
-    eventually(lambda: leader() not in ("", first), 10, "another leader without waiting for the Lease to run out")
+    with holders() as seen:
+        kubectl("-n", SYSTEM, "delete", "pod", first, "--wait=false")
+        eventually(lambda: leader() not in ("", first), 60, "another leader")
+        eventually(lambda: len(set(seen)) >= 3, 10, "the watch has seen it")
+    changes = [seen[0], *(now for before, now in pairwise(seen) if now != before)]
+    assert changes[:2] == [first, ""], "the Lease was given back, not left to run out"
+    assert changes[2] == leader()
     apply(namespace, "ModelTraining", "second", spec())
     wait_condition((namespace, "mt", "second"), "Ready", ("True", "VersionAvailable"), 120)
 

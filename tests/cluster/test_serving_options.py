@@ -97,6 +97,14 @@ def asked(where: str, method: str, path: str, content: bytes = b"", trust: ssl.S
         connection.close()
 
 
+def reached(where: str) -> bool:
+    """Whether the node's rules for a new Service are there, and its pods answer."""
+    try:
+        return bool(asked(where, "GET", "/v2/health/ready")[0] == 200)
+    except OSError:
+        return False
+
+
 class Named(http.client.HTTPSConnection):
     """HTTPS to an address whose certificate is for another name, as behind a resolver of one's own."""
 
@@ -228,7 +236,7 @@ def test_options_reach_the_pod_and_hold_there(namespace: str, trained: str) -> N
     assert arguments(pod)["--digest"] == (get(namespace, "md", "options") or {})["status"]["stable"]["digest"]
     front = f"{address(namespace, 'options')}:8080"
     url = "/v2/models/options/infer"
-    eventually(lambda: asked(front, "GET", "/v2/health/ready")[0] == 200, 30, "the front Service answers")
+    eventually(lambda: reached(front), 30, "the front Service answers")
     assert asked(front, "POST", url, body(ROWS[0][0]))[0] == 200
     status, text = asked(front, "POST", url, b'{"inputs":[' + b" " * 5000 + b"]}")
     assert status == 413, text

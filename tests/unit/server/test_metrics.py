@@ -82,7 +82,9 @@ def test_metrics_say_what_was_counted() -> None:
     assert _value(found, "homeostat_inference_terminated_total") == 2
     assert _value(found, "homeostat_worker_restarts_total") == 3
     assert [_value(found, "homeostat_dropped_total", what=what) for what in DROPPED] == [8] * 3
-    assert [_value(found, "homeostat_requests_refused_total", reason=why) for why in TURNED_AWAY] == [2] * len(TURNED_AWAY)
+    assert [_value(found, "homeostat_requests_refused_total", reason=why) for why in TURNED_AWAY] == [2] * len(
+        TURNED_AWAY
+    )
     assert _value(found, "homeostat_feedback_bin_total", bin="19", label="positive") == 2
     assert _value(found, "homeostat_feedback_squared_error_total") == 0.5
     assert _value(found, "homeostat_feedback_refused_total", reason="late") == 2
